@@ -1,0 +1,33 @@
+# Two commands on a fresh machine with Python 3.11+ and make:
+#   make demo    set up, then segment a small archive and show what came of it
+#   make test    set up, then run every gate and every test
+# `make venv` is the set-up alone; it leaves .venv/bin/segpipe.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: venv demo test gates clean
+
+venv: $(READY)
+
+# Everything is installed from pyproject.toml; a change there installs again.
+$(READY): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[dev,train]"
+	@touch $@
+
+demo: venv
+	$(BIN)/segpipe demo --out demo
+
+gates: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: gates
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf .venv demo build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

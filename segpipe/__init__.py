@@ -1,0 +1,52 @@
+"""segpipe: batch segmentation of image archives.
+
+    import segpipe
+    from segpipe.spec import RunSpec
+
+    summary = segpipe.run(RunSpec(source="photos/", store="results/"))
+    snapshot = segpipe.open_store("results/")
+
+Importing this package loads nothing heavy; what a call needs is imported by the call.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from segpipe.records import RunSummary
+    from segpipe.run import Progress
+    from segpipe.spec import RunSpec
+    from segpipe.store import Snapshot
+
+__all__ = ["open_store", "run"]
+
+
+def run(spec: RunSpec, observe: Callable[[Progress], None] | None = None) -> RunSummary:
+    """Segment what is new in a collection: the Prefect flow behind `segpipe run`.
+
+    Args:
+        spec: what to do.
+        observe: called with a `Progress` after the plan and after each chunk.
+
+    Raises:
+        SpecError: something that was asked for cannot be done as asked.
+        SegpipeError: the run failed; what is committed stays, and the next run goes on from it.
+    """
+    from segpipe.flows.segment import segment
+
+    return segment(spec, observe)
+
+
+def open_store(path: str | Path) -> Snapshot:
+    """The results in a store as of now; see `segpipe.store.snapshot.Snapshot`.
+
+    Raises:
+        SpecError: there is no store at `path`.
+    """
+    from segpipe.store import open_store
+
+    return open_store(path)

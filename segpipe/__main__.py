@@ -1,0 +1,5 @@
+"""`python -m segpipe` is `segpipe`."""
+
+from segpipe.cli import main
+
+main()
