@@ -1,0 +1,1 @@
+"""From a collection to chunks: pure decisions, made before any pixel is read."""

@@ -1,0 +1,50 @@
+"""The order in which a chunk's images are processed, and how a stack of masks is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+TILE = 1024
+"""Side of the largest inner chunk, pixels: what a reader fetches to see one place."""
+
+SHARD_BYTES = 64 << 20
+"""Raw bytes in a shard, at most: what a writer holds in memory."""
+
+SHARD_IMAGES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class StackLayout:
+    """How an array (N, H, W) of label images is cut into shards (files) and inner chunks."""
+
+    shape: tuple[int, int, int]
+    chunk: tuple[int, int, int]
+    shard: tuple[int, int, int]
+
+
+def stack_layout(shapes: Iterable[tuple[int, int]], itemsize: int) -> StackLayout:
+    """The layout of a stack that is padded to the largest of `shapes`.
+
+    Args:
+        shapes: (height, width) of each image, at least one.
+        itemsize: bytes per pixel.
+
+    Returns:
+        Inner chunks of one image, at most 1024 x 1024. A shard is the whole image plane times as
+        many images as fit (at most 32 or 64 MB raw); where one padded plane is larger than that,
+        a shard is a part of one plane, and shards without a label are not stored at all.
+    """
+    sizes = list(shapes)
+    height, width = max(h for h, _ in sizes), max(w for _, w in sizes)
+    tile_h, tile_w = min(height, TILE), min(width, TILE)
+    tiles = SHARD_BYTES // (tile_h * tile_w * itemsize)
+    across = min(-(-width // tile_w), tiles)
+    down = min(-(-height // tile_h), max(1, tiles // across))
+    whole_plane = across * tile_w >= width and down * tile_h >= height
+    deep = min(SHARD_IMAGES, max(1, tiles // (across * down)), len(sizes)) if whole_plane else 1
+    return StackLayout(
+        shape=(len(sizes), height, width),
+        chunk=(1, tile_h, tile_w),
+        shard=(deep, down * tile_h, across * tile_w),
+    )

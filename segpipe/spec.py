@@ -1,0 +1,211 @@
+"""What a person asks for (`RunSpec`) and what can change a result (`SegmentSpec`).
+
+`SegmentSpec` is a `RunSpec` after its model is resolved: every default is written out, and its
+digest, the `spec_id`, names the results. Where results go, how many workers make them and how
+often they are tried is not part of it. Unknown keys are refused everywhere.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from segpipe.errors import SpecError
+from segpipe.records import digest
+
+SCHEMA_VERSION = 1
+"""Changes when a column of `schema.py` changes its meaning."""
+
+ALGORITHM_VERSION = 1
+"""Changes when the same spec and image may give another result."""
+
+T = TypeVar("T", bound=BaseModel)
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+DeviceClass = Literal["cpu", "cuda"]
+Precision = Literal["fp32", "bf16"]
+
+
+class Frozen(BaseModel):
+    """Base of all specs: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class PercentileScaling(Frozen):
+    """Each image's own percentiles become 0 and 1 (over all channels together); not clipped."""
+
+    kind: Literal["percentile"] = "percentile"
+    low: float = Field(1.0, ge=0, lt=50)
+    high: float = Field(99.8, gt=50, le=100)
+
+
+class RangeScaling(Frozen):
+    """The range of uint8 and uint16 becomes 0..1; other pixel types use their own extremes."""
+
+    kind: Literal["range"] = "range"
+
+
+class Preprocess(Frozen):
+    """How pixels become what a network takes; the same function serves training and inference.
+
+    After scaling, each of three channels (grey is repeated) becomes `(x - mean) / std`.
+    """
+
+    scaling: Annotated[PercentileScaling | RangeScaling, Field(discriminator="kind")]
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+class ClassicalOptions(Frozen):
+    """Threshold and watershed on a feature of the pixels; needs no weights."""
+
+    kind: Literal["classical"] = "classical"
+    feature: Literal["intensity", "colour", "density", "texture"] = "intensity"
+    threshold: Literal["otsu", "li", "triangle"] = "otsu"
+    polarity: Literal["auto", "bright", "dark"] = "auto"
+    window: int = Field(15, ge=3, le=1001, description="side for density and texture, pixels")
+    smoothing: float = Field(1.0, ge=0, le=100, description="Gaussian sigma, pixels")
+    min_area: int = Field(30, ge=1, description="pixels")
+    min_distance: int = Field(5, ge=1, le=1000, description="pixels between two object centres")
+
+
+class UNetOptions(Frozen):
+    """From the maps of a U-Net to objects; the defaults come from the weights file."""
+
+    kind: Literal["unet"] = "unet"
+    foreground_threshold: Fraction = 0.5
+    seed_threshold: Fraction = 0.5
+    edge_weight: float = Field(0.0, ge=0, le=10)
+    min_area: int = Field(16, ge=1, description="pixels")
+
+
+class DetectorOptions(Frozen):
+    """Mask R-CNN and Faster R-CNN, with the limits that torchvision hides."""
+
+    kind: Literal["detector"] = "detector"
+    score_threshold: Fraction = 0.5
+    nms_threshold: Fraction = 0.5
+    mask_threshold: Fraction = 0.5
+    max_detections: int = Field(300, ge=1, le=65535)
+    min_size: int = Field(800, ge=32, le=8192, description="shorter side after resizing, pixels")
+    max_size: int = Field(1333, ge=32, le=8192, description="longer side after resizing, pixels")
+
+
+Options = Annotated[ClassicalOptions | UNetOptions | DetectorOptions, Field(discriminator="kind")]
+
+
+class Limits(Frozen):
+    """What one image may cost; beyond it the image fails with a reason, and the run goes on."""
+
+    max_pixels: int = Field(4096 * 4096, ge=1, description="the tile budget: height x width")
+    max_file_bytes: int = Field(1 << 30, ge=1)
+    decode_seconds: float = Field(30.0, gt=0)
+
+
+class ModelSpec(Frozen):
+    """A model, resolved: architecture + weights + classes + how to use them.
+
+    Attributes:
+        name: as in `segpipe models`, or the file's stem.
+        kind: which segmenter runs it.
+        weights_sha256: of the weights file; None where there are no weights.
+        architecture: arguments of the network's constructor, plain JSON.
+        classes: names by class id; entry 0 is the background.
+    """
+
+    name: str
+    kind: Literal["classical", "unet", "mask_rcnn", "faster_rcnn"]
+    task: Literal["instances", "semantic", "boxes"] = "instances"
+    weights_sha256: str | None = None
+    architecture: dict[str, Any] = {}
+    classes: tuple[str, ...] = ("background", "object")
+    preprocess: Preprocess | None = None
+    licence: str = ""
+
+
+class SegmentSpec(Frozen):
+    """All that can change a result, and nothing else."""
+
+    model: ModelSpec
+    options: Options
+    limits: Limits = Limits()
+    batch_images: int = Field(1, ge=1, description="images of one shape in a forward pass")
+    device: DeviceClass = "cpu"
+    precision: Precision = "fp32"
+    schema_version: int = SCHEMA_VERSION
+    algorithm_version: int = ALGORITHM_VERSION
+
+    @property
+    def spec_id(self) -> str:
+        """64 hex digits: results with the same `spec_id` are interchangeable."""
+        return digest("spec", self.model_dump(mode="json"))
+
+
+class RunSpec(Frozen):
+    """One run, as a person asks for it; also the content of a `--config` file.
+
+    Attributes:
+        source: a folder (recursive), a glob, an image, a manifest (.txt, .csv, .parquet), or an
+            archive (zip, tar).
+        store: folder of the store, made where it does not exist.
+        model: a name from `segpipe models`, or a weights file.
+        options: overrides of the model's options, e.g. `{"score_threshold": 0.7}`.
+        chunk_images: images in a chunk, the unit of work, storage, commit and retry.
+        workers: local worker processes; None for one per GPU, or one on a CPU that uses every core.
+        dask_address: an existing Dask scheduler instead of local workers.
+        max_failed: the run's exit code is 3 when a larger fraction of its images failed.
+    """
+
+    source: str
+    store: str
+    model: str = "unet-nuclei"
+    options: dict[str, Any] = {}
+    limits: Limits = Limits()
+    chunk_images: int = Field(64, ge=1, le=4096)
+    batch_images: int | None = Field(None, ge=1, le=256)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    workers: int | None = Field(None, ge=1, le=256)
+    dask_address: str | None = None
+    max_failed: Fraction = 0.1
+
+
+def load_config(path: Path) -> dict[str, Any]:
+    """Read a TOML configuration.
+
+    Raises:
+        SpecError: it cannot be read, is larger than 1 MB, or is not TOML.
+    """
+    try:
+        if path.stat().st_size > 1_000_000:
+            raise SpecError(f"{path}: larger than 1,000,000 bytes; this is no configuration")
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: not a TOML file: {error}") from error
+
+
+def parse(model: type[T], values: dict[str, Any], where: str) -> T:
+    """Validate `values` as `model`.
+
+    Raises:
+        SpecError: names each bad key, its value and what is allowed, on one line each.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        allowed = ", ".join(model.model_fields)
+        lines = []
+        for problem in error.errors(include_url=False):
+            key = ".".join(str(part) for part in problem["loc"]) or "(root)"
+            if problem["type"] == "extra_forbidden":
+                lines.append(f"{where}: unknown key {key!r}; allowed: {allowed}")
+            else:
+                value = repr(problem["input"])[:80]
+                lines.append(f"{where}: {key} = {value}: {problem['msg']}")
+        raise SpecError("\n".join(lines)) from None

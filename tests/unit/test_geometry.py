@@ -1,0 +1,36 @@
+"""Boxes are sets of pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segpipe.geometry import Box
+
+EDGE = st.integers(-5, 12)
+BOXES = st.builds(Box, EDGE, EDGE, EDGE, EDGE)
+
+
+def pixels(box: Box) -> set[tuple[int, int]]:
+    return {(y, x) for y in range(box.y0, box.y1) for x in range(box.x0, box.x1)}
+
+
+@given(BOXES, BOXES)
+def test_intersection_is_that_of_the_pixels(a: Box, b: Box) -> None:
+    assert pixels(a.intersect(b)) == pixels(a) & pixels(b)
+    assert a.contains(b) == (pixels(b) <= pixels(a))
+    assert a.area == len(pixels(a))
+
+
+@given(BOXES, st.integers(0, 4), st.integers(-3, 3), st.integers(-3, 3))
+def test_growing_and_shifting(box: Box, halo: int, dy: int, dx: int) -> None:
+    assert box.grow(halo).contains(box)
+    assert pixels(box.shift(dy, dx)) == {(y + dy, x + dx) for y, x in pixels(box)}
+
+
+@given(BOXES)
+def test_a_clipped_box_slices_its_pixels(box: Box) -> None:
+    image = np.zeros((10, 10), int)
+    image[box.clip(image.shape).slices] = 1
+    assert image.sum() == len({(y, x) for y, x in pixels(box) if 0 <= y < 10 and 0 <= x < 10})
