@@ -1,0 +1,141 @@
+"""Is everything what it was when it was committed? Every hash and every invariant, computed again.
+
+Invariants (numbers as in the store format): I1 one commit per chunk, by its name; I2 a commit's
+files exist with the hashes it names; I3 published parts are committed; I4 committed bytes never
+change, which is I2 later; I5 one row per image of the chunk; I6 objects refer to images of their
+chunk, and the label images hold exactly the objects' labels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from segpipe.errors import SegpipeError
+from segpipe.records import Chunk, Commit, ImageRef, StoredFile
+from segpipe.schema import arrow_schema
+from segpipe.store import layout
+from segpipe.store.commits import committed, read_commit
+from segpipe.store.files import Files
+from segpipe.store.masks import read_mask
+from segpipe.store.snapshot import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is not what it should be, and where."""
+
+    path: str
+    detail: str
+
+
+def check_store(files: Files) -> Iterator[Problem]:
+    """All problems of a store, found chunk by chunk; none means that all is well.
+
+    Files of attempts that never committed are no problem: nothing refers to them.
+    """
+    chunks = set(committed(files))
+    for table in layout.TABLES:
+        for name in files.names(table):
+            if name.removesuffix(".parquet") not in chunks:
+                yield Problem(f"{table}/{name}", "published, but its chunk is not committed (I3)")
+    for chunk_id in sorted(chunks):
+        yield from _check_chunk(files, chunk_id)
+
+
+def unreferenced(files: Files) -> list[str]:
+    """Folders of attempts that did not commit: left by a kill, harmless, using space."""
+    kept = {f"{chunk}.{read_commit(files, chunk).attempt}" for chunk in committed(files)}
+    return [
+        f"{folder}/{name}"
+        for folder in (layout.MASKS, layout.STAGING)
+        for name in sorted(files.names(folder))
+        if name not in kept and name != "zarr.json"
+    ]
+
+
+def _check_chunk(files: Files, chunk_id: str) -> Iterator[Problem]:
+    path = layout.commit_file(chunk_id)
+    try:
+        commit = read_commit(files, chunk_id)
+    except SegpipeError as error:
+        yield Problem(path, str(error))
+        return
+    if commit.chunk_id != chunk_id:
+        yield Problem(path, f"says that it is of chunk {commit.chunk_id} (I1)")
+    problems = [
+        *_check_files(files, commit.masks),
+        *_check_files(files, {_part(files, commit, t): f for t, f in commit.parts.items()}),
+    ]
+    yield from problems
+    if not problems:
+        yield from _check_rows(files, commit)
+
+
+def _part(files: Files, commit: Commit, table: str) -> str:
+    """Where a part lies: published, or still staged if the run died in between."""
+    published = layout.published_part(commit.chunk_id, table)
+    staged = layout.staged_part(commit.chunk_id, commit.attempt, table)
+    return published if files.exists(published) or not files.exists(staged) else staged
+
+
+def _check_files(files: Files, expected: Mapping[str, StoredFile]) -> Iterator[Problem]:
+    for path, stored in sorted(expected.items()):
+        try:
+            data = files.read(path)
+        except OSError as error:
+            yield Problem(path, f"cannot be read: {error.strerror} (I2)")
+            continue
+        if len(data) != stored.size:
+            yield Problem(path, f"has {len(data)} bytes, was committed with {stored.size} (I4)")
+        elif hashlib.sha256(data).hexdigest() != stored.sha256:
+            yield Problem(path, "its bytes are not those that were committed (I4)")
+
+
+def _check_rows(files: Files, commit: Commit) -> Iterator[Problem]:
+    path = layout.commit_file(commit.chunk_id)
+    images, objects = (_read(files, commit, table) for table in ("images", "objects"))
+    for table, rows in (("images", images), ("objects", objects)):
+        if not rows.schema.equals(arrow_schema(table)):
+            yield Problem(_part(files, commit, table), "its columns are not those of the schema")
+            return
+    rows = images.to_pylist()
+    refs = tuple(
+        ImageRef(row["uri"], row["path"], row["size_bytes"], row["mtime_ns"]) for row in rows
+    )
+    if Chunk(commit.spec_id, refs).chunk_id != commit.chunk_id:
+        yield Problem(path, "its images are not the ones that the chunk was made of (I5)")
+    ok = [row for row in rows if row["status"] == "ok"]
+    counted = len(rows), len(ok), objects.num_rows
+    if counted != (commit.n_images, commit.n_ok, commit.n_objects):
+        yield Problem(path, f"counts images, ok and objects otherwise than its tables: {counted}")
+    labels: dict[str, dict[int, int]] = {row["image_id"]: {} for row in ok}
+    columns = ("image_id", "label", "area_visible")
+    for image_id, label, area in zip(*(objects[c].to_pylist() for c in columns), strict=True):
+        if image_id not in labels:
+            yield Problem(path, f"object {label} of image {image_id}, which has no result (I6)")
+        else:
+            labels[image_id][label] = area
+    for row in ok:
+        yield from _check_labels(files, row, labels[row["image_id"]])
+
+
+def _check_labels(files: Files, row: Row, areas: dict[int, int]) -> Iterator[Problem]:
+    shape = row["height"], row["width"]
+    found = np.bincount(read_mask(files, row["mask_array"], row["mask_index"], shape).ravel())
+    visible = {label: int(n) for label, n in enumerate(found) if n and label}
+    if visible != {label: area for label, area in areas.items() if area}:
+        where = f"{row['mask_array']}[{row['mask_index']}]"
+        yield Problem(where, f"its labels are not the objects of {row['path']} (I6)")
+    if Counter(areas.keys()) != Counter(range(1, (row["n_objects"] or 0) + 1)):
+        yield Problem(layout.commit_file(row["chunk_id"]), f"labels of {row['path']} are not 1..N")
+
+
+def _read(files: Files, commit: Commit, table: str) -> pa.Table:
+    return pq.read_table(files.local_path(_part(files, commit, table)))

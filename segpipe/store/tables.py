@@ -1,0 +1,40 @@
+"""Parquet parts: rows of the documented schema to bytes and back."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from segpipe.errors import InvariantError
+from segpipe.schema import TABLES, arrow_schema
+
+
+def encode_part(table: str, columns: Mapping[str, Sequence[Any]]) -> bytes:
+    """A Parquet part of `images` or `objects` from exactly the columns of its schema.
+
+    Raises:
+        InvariantError: a column is missing, unknown, or does not fit its type.
+    """
+    schema = arrow_schema(table)
+    if set(columns) != set(schema.names):
+        raise InvariantError(f"{table}: columns differ: {set(columns) ^ set(schema.names)}")
+    try:
+        rows = pa.table({name: columns[name] for name in schema.names}, schema=schema)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise InvariantError(f"{table}: a value does not fit its column: {error}") from error
+    sink = io.BytesIO()
+    floats = [c.name for c in TABLES[table] if pa.types.is_floating(c.type)]
+    others = [c.name for c in TABLES[table] if c.name not in floats]
+    pq.write_table(
+        rows,
+        sink,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=others,
+        use_byte_stream_split=floats,
+    )
+    return sink.getvalue()
