@@ -1,0 +1,171 @@
+"""From results to rows: what a chunk writes, image by image, and its commit at the end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Set
+from typing import Any
+
+import numpy as np
+
+from segpipe.errors import InputError
+from segpipe.masks.rle import encode
+from segpipe.records import Chunk, Commit, DecodedImage, Header, ImageRef, Segmentation
+from segpipe.schema import IMAGES, OBJECTS
+from segpipe.spec import SegmentSpec
+from segpipe.store.commits import Attempt
+from segpipe.store.masks import ArrayName, MaskWriter
+
+Row = dict[str, Any]
+
+
+class ChunkTables:
+    """The masks and rows of one attempt at a chunk, in the order in which images finish."""
+
+    def __init__(
+        self,
+        chunk: Chunk,
+        spec: SegmentSpec,
+        run_id: str,
+        attempt: Attempt,
+        label_type: type[np.uint16 | np.uint32],
+    ) -> None:
+        self._chunk = chunk
+        self._spec = spec
+        self._attempt = attempt
+        self._dtypes: dict[ArrayName, Any] = {"label_image": label_type}
+        if spec.model.task == "semantic":
+            self._dtypes["semantic"] = np.uint8
+        self._keys: Row = {
+            "run_id": run_id,
+            "spec_id": spec.spec_id,
+            "chunk_id": chunk.chunk_id,
+        }
+        self._masks: MaskWriter | None = None
+        self._images: dict[str, Row] = {}
+        self._objects: dict[str, list[Any]] = {column.name: [] for column in OBJECTS}
+
+    def plan_masks(self, shapes: list[tuple[int, int]]) -> None:
+        """Say which (height, width) may come; none means that there will be no masks."""
+        if shapes:
+            self._masks = self._attempt.mask_writer(shapes, self._dtypes)
+
+    def add_failure(self, ref: ImageRef, error: InputError, header: Header | None = None) -> None:
+        """The one row of an image without a result."""
+        self._images[ref.image_id] = {
+            **self._about(ref, header),
+            "status": "failed",
+            "reason": str(error.reason),
+            "detail": error.detail,
+        }
+
+    def add(
+        self,
+        ref: ImageRef,
+        image: DecodedImage,
+        segmentation: Segmentation,
+        measures: Mapping[str, Any],
+        seconds: tuple[float, float, float],
+    ) -> None:
+        """The masks, the objects and the one row of an image.
+
+        Args:
+            measures: the columns of `objects` that `measure_objects` gives.
+            seconds: of decoding, of the forward pass and of finishing.
+        """
+        if self._masks is None:
+            raise RuntimeError("plan_masks was not told of this image")
+        planes: dict[ArrayName, Any] = {"label_image": segmentation.label_image}
+        if segmentation.semantic is not None:
+            planes["semantic"] = segmentation.semantic
+        place = {
+            "mask_array": f"{self._attempt.group}/label_image",
+            "mask_index": self._masks.append(planes),
+        }
+        self._add_objects(ref, segmentation, place, measures)
+        self._images[ref.image_id] = {
+            **self._about(ref, image.header),
+            **place,
+            "semantic_array": f"{self._attempt.group}/semantic" if "semantic" in planes else None,
+            "sha256": image.sha256,
+            "status": "ok",
+            "n_nonfinite": image.n_nonfinite,
+            "n_objects": segmentation.n_objects,
+            "n_discarded": segmentation.n_discarded,
+            "saturated": segmentation.saturated,
+            **dict(
+                zip(("decode_seconds", "forward_seconds", "finish_seconds"), seconds, strict=True)
+            ),
+        }
+
+    def commit(self, changed: Set[str], seconds: float) -> Commit:
+        """Write the tables and commit; `changed` holds the ids of images that changed meanwhile."""
+        if self._masks is not None:
+            self._attempt.close_masks(self._masks)
+        rows = [self._images[ref.image_id] for ref in self._chunk.images]
+        for row in rows:
+            row["input_changed"] = row["image_id"] in changed
+        columns = {column.name: [row.get(column.name) for row in rows] for column in IMAGES}
+        self._attempt.write_table("objects", self._objects)
+        self._attempt.write_table("images", columns)
+        ok = [row for row in rows if row["status"] == "ok"]
+        return self._attempt.commit(
+            run_id=self._keys["run_id"],
+            spec_id=self._keys["spec_id"],
+            n_images=len(rows),
+            n_ok=len(ok),
+            n_objects=sum(row["n_objects"] for row in ok),
+            failures=dict(Counter(row["reason"] for row in rows if row.get("reason"))),
+            seconds={
+                "decode": sum(row["decode_seconds"] for row in ok),
+                "forward": sum(row["forward_seconds"] for row in ok),
+                "finish": sum(row["finish_seconds"] for row in ok),
+                "total": seconds,
+            },
+        )
+
+    def _about(self, ref: ImageRef, header: Header | None) -> Row:
+        row: Row = {
+            **self._keys,
+            "image_id": ref.image_id,
+            "model": self._spec.model.name,
+            "uri": ref.uri,
+            "path": ref.path,
+            "size_bytes": ref.size_bytes,
+            "mtime_ns": ref.mtime_ns,
+        }
+        if header is not None:
+            row |= {name: getattr(header, name) for name in _HEADER_COLUMNS}
+        return row
+
+    def _add_objects(
+        self, ref: ImageRef, segmentation: Segmentation, place: Row, measures: Mapping[str, Any]
+    ) -> None:
+        count = segmentation.n_objects
+        classes = self._spec.model.classes
+        scores = segmentation.scores
+        constant = {**self._keys, "image_id": ref.image_id, **place}
+        columns: dict[str, Any] = {name: [value] * count for name, value in constant.items()}
+        columns |= measures
+        columns["label"] = range(1, count + 1)
+        columns["class_id"] = segmentation.class_ids.tolist()
+        columns["class_name"] = [classes[class_id] for class_id in columns["class_id"]]
+        columns["score"] = [None if np.isnan(score) else float(score) for score in scores]
+        columns["rle"] = [
+            encode(own, segmentation.label_image.shape) if own is not None else None
+            for own in (segmentation.own_masks.get(label) for label in columns["label"])
+        ]
+        for name, values in self._objects.items():
+            values.extend(columns[name])
+
+
+_HEADER_COLUMNS = (
+    "height",
+    "width",
+    "channels",
+    "dtype",
+    "format",
+    "decoder",
+    "orientation",
+    "n_frames",
+)

@@ -1,0 +1,56 @@
+"""The `Segmenter` protocol: three stages, so that the pipeline can overlap them.
+
+    prepare   one image      host thread     pixels -> what the network takes
+    forward   one batch      device          the only stage that touches the device
+    finish    one image      host thread     what the network gives -> Segmentation
+
+A batch holds images of one (height, width) only, since batch-mates of other shapes change what
+some networks answer. The stages keep no state between images: the same image gives the same
+`Segmentation` whatever came before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+from segpipe.errors import SegpipeError
+from segpipe.records import DecodedImage, Segmentation
+from segpipe.spec import SegmentSpec
+
+Prepared = TypeVar("Prepared")
+Raw = TypeVar("Raw")
+
+
+class DeviceMemoryError(SegpipeError):
+    """A batch does not fit the device's memory; a smaller one may."""
+
+
+class Segmenter(Protocol[Prepared, Raw]):
+    """A model, loaded on its device.
+
+    `spec` is all that defines what it answers. `prepare` and `finish` are called from other
+    threads than `forward` and from several at a time; `forward` from one.
+    """
+
+    spec: SegmentSpec
+
+    def prepare(self, image: DecodedImage) -> Prepared:
+        """Pixels to what the network takes; pure.
+
+        Raises:
+            InputError: this image cannot be segmented by this model (its channels, its size).
+        """
+        ...
+
+    def forward(self, batch: Sequence[Prepared]) -> Sequence[Raw]:
+        """Run the network on images of one shape; answers are in the batch's order.
+
+        Raises:
+            DeviceMemoryError: the batch does not fit; nothing was changed.
+        """
+        ...
+
+    def finish(self, raw: Raw, image: DecodedImage) -> Segmentation:
+        """One answer to objects in the image's own pixel frame; pure."""
+        ...
