@@ -1,0 +1,6 @@
+"""Images in: collections are listed, files are read; nothing about them is trusted."""
+
+from segpipe.readers.collection import EmptyCollection, Listing, list_collection
+from segpipe.readers.reader import Reader
+
+__all__ = ["EmptyCollection", "Listing", "Reader", "list_collection"]

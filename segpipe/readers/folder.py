@@ -1,0 +1,91 @@
+"""The files of a folder, as a stream."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from segpipe.readers.extensions import is_image_name
+from segpipe.readers.files import file_ref, refusal
+from segpipe.readers.names import file_uri, readable
+from segpipe.records import ImageRef
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    name: bytes
+    path: str
+    is_folder: bool
+    is_link: bool
+
+
+def walk_folder(root: str) -> Iterator[ImageRef | None]:
+    """The images under `root`, depth first, names in the order of their bytes.
+
+    None stands for a file that is no image by its extension. Only the entries of the folders
+    between `root` and the current one are held. A link to a folder is followed when it leads out
+    of `root`, once; other such links show what is, or will be, walked anyway. A folder that
+    cannot be read is an image ref of its own, refused.
+    """
+    inside = os.path.realpath(root) + os.sep
+    seen = {_identity(root)}
+    stack = [_entries(root, root)]
+    while stack:
+        entry = next(stack[-1], None)
+        if isinstance(entry, _Entry) and entry.is_folder:
+            if not _leads_back(entry, inside, seen):
+                stack.append(_entries(entry.path, root))
+        elif isinstance(entry, _Entry):
+            image = is_image_name(entry.name)
+            yield file_ref(entry.path, _shown(entry.path, root)) if image else None
+        elif entry is not None:
+            yield entry
+        else:
+            stack.pop()
+
+
+def _entries(folder: str, root: str) -> Iterator[_Entry | ImageRef]:
+    """Sorted entries of `folder`, or itself, refused, when it cannot be read."""
+    try:
+        with os.scandir(folder) as found:
+            entries = [
+                _Entry(os.fsencode(item.name), item.path, _is_folder(item), item.is_symlink())
+                for item in found
+            ]
+    except OSError as error:
+        problem = refusal(error)
+        detail = f"the folder cannot be read: {problem.detail}"
+        yield ImageRef(file_uri(folder), _shown(folder, root), 0, 0, problem.reason, detail)
+        return
+    yield from sorted(entries, key=lambda entry: entry.name)
+
+
+def _is_folder(item: os.DirEntry[str]) -> bool:
+    try:
+        return item.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
+def _leads_back(entry: _Entry, inside: str, seen: set[tuple[int, int]]) -> bool:
+    """Whether this folder was walked, or (for a link) lies in the root; remembers it if not."""
+    if entry.is_link and (os.path.realpath(entry.path) + os.sep).startswith(inside):
+        return True
+    try:
+        identity = _identity(entry.path)
+    except OSError:
+        return False  # listing it will fail too, and that is told
+    if identity in seen:
+        return True
+    seen.add(identity)
+    return False
+
+
+def _identity(folder: str) -> tuple[int, int]:
+    found = os.stat(folder)  # noqa: PTH116 - a string, as everywhere on this path
+    return found.st_dev, found.st_ino
+
+
+def _shown(path: str, root: str) -> str:
+    return readable(os.fsencode(os.path.relpath(path, root)))

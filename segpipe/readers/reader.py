@@ -1,0 +1,153 @@
+"""From a listed image to its pixels, or to the one reason why there are none."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import BinaryIO
+
+from segpipe.errors import InputError, Reason, SpecError
+from segpipe.readers.archives import Archive, open_archive
+from segpipe.readers.convert import as_pixels
+from segpipe.readers.deadline import Deadline
+from segpipe.readers.files import open_file
+from segpipe.readers.formats import PREFIX_BYTES, sniff
+from segpipe.readers.names import split_uri
+from segpipe.readers.structure import corrupt, decoder_errors, truncated
+from segpipe.records import DecodedImage, Header, ImageRef
+from segpipe.spec import Limits
+
+
+class Reader:
+    """Reads images; safe to use from several threads; archives stay open until it is closed.
+
+    Every method raises `InputError` and nothing else for whatever is wrong with one image.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._archives: dict[str, Archive] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        with self._lock:
+            for archive in self._archives.values():
+                archive.close()
+            self._archives.clear()
+
+    def header(self, ref: ImageRef) -> Header:
+        """What the file says of itself; no pixel is read, whatever the header claims.
+
+        Raises:
+            InputError: it cannot be read, is not an image of a kind that is read, or is over
+                `max_pixels` or `max_file_bytes`.
+        """
+        with decoder_errors(), self._open(ref) as (file, size):
+            return self._inspect(file, size)
+
+    def read(self, ref: ImageRef) -> DecodedImage:
+        """Decode the first frame, upright, by the table in `segpipe.readers.convert`.
+
+        The file is read once; its hash is of the very bytes that were decoded. Pixels may be
+        read-only.
+
+        Raises:
+            InputError: as `header`, or truncated, corrupt, or over `decode_seconds`.
+        """
+        deadline = Deadline(self._limits.decode_seconds)
+        with decoder_errors():
+            with self._open(ref) as (file, size):
+                data = file.read(size)
+            if len(data) < size:
+                raise truncated(f"its {size:,} bytes, after {len(data):,}")
+            return self._decode(data, deadline)
+
+    def unchanged(self, ref: ImageRef) -> bool:
+        """Whether size and modification time (of the archive, for a member) are as listed.
+
+        True for what the listing refused: it is not read, so it cannot have changed under us.
+        """
+        if ref.refused is not None:
+            return True
+        path, member = split_uri(ref.uri)
+        try:
+            found = os.stat(path)  # noqa: PTH116 - keeps any bytes
+        except (OSError, ValueError):
+            return False
+        same_size = member is not None or found.st_size == ref.size_bytes
+        return same_size and found.st_mtime_ns == ref.mtime_ns
+
+    def _decode(self, data: bytes, deadline: Deadline) -> DecodedImage:
+        header = self._inspect(io.BytesIO(data), len(data))
+        samples = sniff(data[:PREFIX_BYTES]).decode(data, header, deadline)
+        pixels, n_nonfinite = as_pixels(samples, header.orientation)
+        deadline.check()
+        if pixels.shape != (*header.shape, header.channels) or pixels.dtype.name != header.dtype:
+            raise corrupt(
+                f"the header says {header.shape} x {header.channels} {header.dtype},"
+                f" the pixels are {pixels.shape} {pixels.dtype}"
+            )
+        return DecodedImage(pixels, header, hashlib.sha256(data).hexdigest(), n_nonfinite)
+
+    def _inspect(self, file: BinaryIO, size: int) -> Header:
+        kind = sniff(file.read(PREFIX_BYTES))
+        file.seek(0)
+        header = kind.inspect(file, size)
+        if not (header.height and header.width):
+            raise corrupt(f"a size of {header.height} x {header.width} pixels")
+        if header.height * header.width > self._limits.max_pixels:
+            raise InputError(
+                Reason.TOO_LARGE,
+                f"{header.height:,} x {header.width:,} pixels; the limit is"
+                f" {self._limits.max_pixels:,} (limits.max_pixels)",
+            )
+        return header
+
+    @contextmanager
+    def _open(self, ref: ImageRef) -> Iterator[tuple[BinaryIO, int]]:
+        """A seekable stream of the image's bytes and how many there are."""
+        if ref.refused is not None:
+            raise InputError(ref.refused, ref.refused_detail)
+        path, member = split_uri(ref.uri)
+        if member is None:
+            file, found = open_file(path)
+            with file:
+                self._check_size(found.st_size)
+                yield file, found.st_size
+        else:
+            with self._archive(path).open(member) as (stream, size):
+                self._check_size(size)
+                yield stream, size
+
+    def _archive(self, path: str) -> Archive:
+        with self._lock:
+            if path not in self._archives:
+                try:
+                    self._archives[path] = open_archive(path)
+                except SpecError as error:
+                    raise corrupt(str(error)) from error
+            return self._archives[path]
+
+    def _check_size(self, size: int) -> None:
+        if size > self._limits.max_file_bytes:
+            raise InputError(
+                Reason.TOO_LARGE,
+                f"{size:,} bytes; the limit is {self._limits.max_file_bytes:,}"
+                " (limits.max_file_bytes)",
+            )

@@ -1,0 +1,70 @@
+"""What the format readers share: bounded reads of a header, and errors with a reason."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+from segpipe.errors import InputError, Reason
+from segpipe.readers.files import refusal
+
+MAX_PARTS = 100_000
+"""Chunks, segments or tags that are walked in one file; more are taken for an attack."""
+
+_CUT_SHORT = ("truncat", "too small", "not enough", "unexpected end", "premature", "end of file")
+
+
+def truncated(what: str) -> InputError:
+    return InputError(Reason.TRUNCATED, f"the file ends within {what}")
+
+
+def corrupt(detail: str) -> InputError:
+    return InputError(Reason.CORRUPT, detail)
+
+
+def take(file: BinaryIO, size: int, what: str) -> bytes:
+    """The next `size` bytes.
+
+    Raises:
+        InputError: `truncated`, when the file ends before; the message names `what`.
+    """
+    data = file.read(size)
+    if len(data) < size:
+        raise truncated(what)
+    return data
+
+
+def bounded(parts: int, what: str) -> None:
+    """
+    Raises:
+        InputError: `corrupt`, when there are more than `MAX_PARTS`.
+    """
+    if parts > MAX_PARTS:
+        raise corrupt(f"more than {MAX_PARTS:,} {what}")
+
+
+@contextmanager
+def decoder_errors() -> Iterator[None]:
+    """Whatever reading or decoding raises becomes an `InputError`.
+
+    Decoders raise almost any class on hostile input (OSError, ValueError, IndexError, their own),
+    so here, and only here, every `Exception` is an expected one.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except MemoryError as error:
+        raise InputError(Reason.TOO_LARGE, "decoding it needs more memory than there is") from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno:
+            raise refusal(error) from error
+        if isinstance(error, NotImplementedError):
+            raise InputError(Reason.UNSUPPORTED_FORMAT, str(error)[:300]) from error
+        text = f"{type(error).__name__}: {error}"[:300]
+        short = isinstance(error, (EOFError, struct.error)) or any(
+            word in text.lower() for word in _CUT_SHORT
+        )
+        raise InputError(Reason.TRUNCATED if short else Reason.CORRUPT, text) from error

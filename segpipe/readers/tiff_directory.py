@@ -1,0 +1,255 @@
+"""The first directory (IFD) of a TIFF 6.0 or BigTIFF file, and how many there are.
+
+A dozen numbers are needed, so they are parsed here without a library: a hostile file can then
+cost no more than the tags that are asked for.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from segpipe.errors import InputError, Reason
+from segpipe.readers.convert import check_channels, check_pixel_type
+from segpipe.readers.exif import valid_orientation
+from segpipe.readers.structure import bounded, corrupt, take, truncated
+
+_MAX_SEGMENTS = 1 << 21
+"""Strips or tiles of a page; their positions become lists of numbers in memory."""
+_MAX_TILE_PIXELS = 1 << 22
+"""In a tile that is larger than its image."""
+_SEGMENT_TAGS = (273, 279, 324, 325)
+_INTEGER_CODES = {1: "B", 3: "H", 4: "I", 16: "Q"}
+_MAX_SAMPLES = 64
+
+_WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
+_ORIENTATION, _SAMPLES, _PLANAR, _TILE_WIDTH, _TILE_LENGTH = 274, 277, 284, 322, 323
+_EXTRA_SAMPLES, _SAMPLE_FORMAT, _DEPTH, _ROWS_PER_STRIP = 338, 339, 32997, 278
+_WANTED = {
+    _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _PLANAR,
+    _TILE_WIDTH, _TILE_LENGTH, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _DEPTH, _ROWS_PER_STRIP,
+}  # fmt: skip
+
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
+_PHOTOMETRICS = (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR)
+JPEG = 7
+_COMPRESSIONS = {
+    1: "none", 5: "LZW", 8: "deflate", 32773: "PackBits", 32946: "deflate", JPEG: "JPEG",
+    34925: "LZMA", 50000: "zstd",
+}  # fmt: skip
+_UNSIGNED, _SIGNED, _FLOAT, _UNDEFINED = 1, 2, 3, 4
+_ASSOCIATED_ALPHA, _UNASSOCIATED_ALPHA = 1, 2
+_STORED_TYPES = {
+    _UNSIGNED: {
+        1: "uint8", 2: "uint8", 4: "uint8", 8: "uint8",
+        10: "uint16", 12: "uint16", 14: "uint16", 16: "uint16", 32: "uint32",
+    },
+    _SIGNED: {8: "int8", 16: "int16", 32: "int32"},
+    _FLOAT: {16: "float16", 24: "float32", 32: "float32", 64: "float64"},
+}  # fmt: skip
+"""Sample format -> bits -> numpy name of the samples in memory."""
+_FORMAT_NAMES = {_UNSIGNED: "uint", _SIGNED: "int", _FLOAT: "float", 5: "complex int", 6: "complex"}
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the first page is stored, from its tags.
+
+    Attributes:
+        samples: numbers per pixel, with the `alpha` ones among them, which come last.
+        segment_shape: (height, width) of a tile, or of a whole strip.
+    """
+
+    height: int
+    width: int
+    samples: int
+    bits: int
+    sample_format: int
+    photometric: int
+    compression: int
+    planar: bool
+    orientation: int
+    alpha: int
+    segment_shape: tuple[int, int]
+
+    @property
+    def stored_type(self) -> str:
+        """numpy name of the samples as tifffile gives them."""
+        known = _STORED_TYPES.get(self.sample_format, {}).get(self.bits)
+        return known or f"{_FORMAT_NAMES.get(self.sample_format, 'unknown')}{self.bits}"
+
+    @property
+    def colours(self) -> int:
+        """Channels of the pixels: palette, CMYK and YCbCr become RGB."""
+        if self.photometric == PALETTE and self.samples - self.alpha == 1:
+            return 3
+        if self.photometric == CMYK and self.samples - self.alpha == 4:
+            return 3
+        return self.samples - self.alpha
+
+    @property
+    def pixel_type(self) -> str:
+        return "uint8" if self.photometric == PALETTE else self.stored_type
+
+
+def read_directory(file: BinaryIO, size: int) -> tuple[Layout, int]:
+    """(layout of the first page, number of pages).
+
+    Raises:
+        InputError: it is damaged, or of a kind that is not read.
+    """
+    file.seek(0)
+    head = take(file, 8, "its header")
+    order = "<" if head[:2] == b"II" else ">"
+    big = struct.unpack(order + "H", head[2:4])[0] == 43
+    if big:
+        (offset,) = struct.unpack(order + "Q", take(file, 8, "its header"))
+    else:
+        (offset,) = struct.unpack(order + "I", head[4:])
+    directory = _Directory(file, size, order, big)
+    tags, following = directory.read(offset)
+    return _layout(tags), directory.count(offset, following)
+
+
+class _Directory:
+    """Reads directories (IFDs) of one file."""
+
+    def __init__(self, file: BinaryIO, size: int, order: str, big: bool) -> None:
+        self._file, self._size, self._order = file, size, order
+        self._count = struct.Struct(order + ("Q" if big else "H"))
+        self._entry = struct.Struct(order + ("HHQ8s" if big else "HHI4s"))
+        self._offset = struct.Struct(order + ("Q" if big else "I"))
+
+    def read(self, offset: int) -> tuple[dict[int, tuple[int, ...]], int]:
+        """(values of the wanted integer tags, offset of the next directory)."""
+        n_entries = self._n_entries(offset)
+        table = take(self._file, n_entries * self._entry.size, "its first directory")
+        following = self._file.read(self._offset.size)
+        tags: dict[int, tuple[int, ...]] = {}
+        for tag, kind, count, value in self._entry.iter_unpack(table):
+            if tag in _SEGMENT_TAGS and count > _MAX_SEGMENTS:
+                raise InputError(
+                    Reason.TOO_LARGE, f"{count:,} strips or tiles; {_MAX_SEGMENTS:,} are read"
+                )
+            if tag in _WANTED and kind in _INTEGER_CODES:
+                tags[tag] = self._integers(kind, min(count, _MAX_SAMPLES + 1), value)
+        return tags, self._unpack_next(following)
+
+    def count(self, first: int, following: int) -> int:
+        """Directories in the chain; one that was seen before ends it."""
+        seen = {first}
+        while following and following not in seen and following < self._size:
+            seen.add(following)
+            bounded(len(seen), "pages")
+            try:
+                n_entries = self._n_entries(following)
+            except InputError:
+                break  # the chain is damaged behind the page that is read
+            position = following + self._count.size + n_entries * self._entry.size
+            self._file.seek(min(position, self._size))
+            following = self._unpack_next(self._file.read(self._offset.size))
+        return len(seen)
+
+    def _n_entries(self, offset: int) -> int:
+        if not 8 <= offset < self._size:
+            raise truncated(f"its pages (directory at byte {offset:,} of {self._size:,})")
+        self._file.seek(offset)
+        (count,) = self._count.unpack(take(self._file, self._count.size, "a directory"))
+        if not 0 < count <= 4096:
+            raise corrupt(f"directory of {count:,} tags; 1 to 4096 are read")
+        return int(count)
+
+    def _unpack_next(self, raw: bytes) -> int:
+        return int(self._offset.unpack(raw)[0]) if len(raw) == self._offset.size else 0
+
+    def _integers(self, kind: int, count: int, value: bytes) -> tuple[int, ...]:
+        code = struct.Struct(f"{self._order}{count}{_INTEGER_CODES[kind]}")
+        if code.size > len(value):
+            (offset,) = self._offset.unpack(value)
+            self._file.seek(min(offset, self._size))
+            value = take(self._file, code.size, "a tag")
+        return code.unpack(value[: code.size])
+
+
+def _layout(tags: dict[int, tuple[int, ...]]) -> Layout:
+    """
+    Raises:
+        InputError: an unsupported compression, colour space, pixel type or number of channels.
+    """
+
+    def one(tag: int, default: int) -> int:
+        return tags[tag][0] if tags.get(tag) else default
+
+    samples = one(_SAMPLES, 1)
+    width, height = one(_WIDTH, 0), one(_LENGTH, 0)
+    stored_format = one(_SAMPLE_FORMAT, _UNSIGNED)
+    photometric = one(_PHOTOMETRIC, RGB if samples >= 3 else BLACK_IS_ZERO)
+    layout = Layout(
+        height=height,
+        width=width,
+        samples=samples,
+        bits=one(_BITS, 1),
+        sample_format=_UNSIGNED if stored_format == _UNDEFINED else stored_format,
+        photometric=photometric,
+        compression=one(_COMPRESSION, 1),
+        planar=one(_PLANAR, 1) == 2,
+        orientation=valid_orientation(one(_ORIENTATION, 1)),
+        alpha=_n_alpha(photometric, samples, tags.get(_EXTRA_SAMPLES, ())),
+        segment_shape=(
+            one(_TILE_LENGTH, min(one(_ROWS_PER_STRIP, height), height)),
+            one(_TILE_WIDTH, width),
+        ),
+    )
+    _check(layout, depth=one(_DEPTH, 1), mixed=_mixed(tags))
+    return layout
+
+
+def _mixed(tags: dict[int, tuple[int, ...]]) -> bool:
+    """Samples of one pixel that differ in their number of bits or their format."""
+    return any(len(set(tags.get(tag, ()))) > 1 for tag in (_BITS, _SAMPLE_FORMAT))
+
+
+def _n_alpha(photometric: int, samples: int, extra: Sequence[int]) -> int:
+    """Samples that are alpha: declared so, or the fourth of an RGB image."""
+    if photometric == RGB and samples == 4:
+        return 1
+    return sum(kind in (_ASSOCIATED_ALPHA, _UNASSOCIATED_ALPHA) for kind in extra)
+
+
+def _check(layout: Layout, depth: int, mixed: bool) -> None:
+    if layout.compression not in _COMPRESSIONS:
+        names = ", ".join(f"{name} ({code})" for code, name in _COMPRESSIONS.items())
+        raise InputError(
+            Reason.UNSUPPORTED_FORMAT, f"TIFF compression {layout.compression}; read are {names}"
+        )
+    refusal = _refused_pixels(layout, depth, mixed)
+    if refusal:
+        raise InputError(Reason.UNSUPPORTED_PIXEL_TYPE, refusal)
+    if layout.alpha > 1:
+        raise InputError(Reason.UNSUPPORTED_CHANNELS, f"{layout.alpha} alpha channels; 1 is read")
+    check_channels(layout.colours)
+    check_pixel_type(layout.pixel_type)
+    segment_pixels = layout.segment_shape[0] * layout.segment_shape[1]
+    if segment_pixels > max(layout.height * layout.width, _MAX_TILE_PIXELS):
+        raise InputError(
+            Reason.TOO_LARGE, f"tiles of {segment_pixels:,} pixels; {_MAX_TILE_PIXELS:,} are read"
+        )
+
+
+def _refused_pixels(layout: Layout, depth: int, mixed: bool) -> str:
+    """Why these pixels are not read; empty when they are."""
+    if layout.photometric not in _PHOTOMETRICS:
+        return f"TIFF colour space {layout.photometric} (PhotometricInterpretation)"
+    if mixed:
+        return "samples of different types"
+    if depth != 1:
+        return f"a volume of depth {depth}"
+    if layout.photometric == YCBCR and layout.compression != JPEG:
+        return "YCbCr without JPEG compression"
+    if layout.photometric == CMYK and (layout.compression == JPEG or layout.bits != 8):
+        return f"CMYK of {layout.bits} bits; uncompressed or losslessly compressed 8 bits are read"
+    if layout.photometric == PALETTE and layout.stored_type not in ("uint8", "uint16"):
+        return f"palette of {layout.stored_type}"
+    return ""
