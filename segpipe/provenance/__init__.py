@@ -1,0 +1,1 @@
+"""How results came to be: the code, the machine, the run record and its RO-Crate."""

@@ -1,0 +1,237 @@
+"""The record of one run: what was asked, by what it was done, and what came of it.
+
+Pure: a record is started, finished and turned to JSON here; where it is written is the store's
+matter. No string in it holds the password or token of an address.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, Literal, get_args
+
+from segpipe.provenance.redact import redact, redact_text, redact_url
+from segpipe.records import Commit, RunSummary
+from segpipe.spec import RunSpec, SegmentSpec
+
+Status = Literal["running", "completed", "failed", "interrupted"]
+FORMAT_VERSION = 1
+MAX_LISTED_FAILURES = 1000
+"""Failures that a record lists one by one; it counts all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What computed: `name` is the processor's own, e.g. `NVIDIA H100`."""
+
+    device_class: str
+    name: str
+    precision: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSummary:
+    """What was planned.
+
+    Attributes:
+        digest: of the plan; the same plan has the same digest.
+        chunks, images: to do in this run.
+        skipped: images left out because they were committed before.
+        refused: images that the listing had already refused; planned, and failed.
+    """
+
+    digest: str
+    chunks: int
+    images: int
+    skipped: int
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkResult:
+    """One committed chunk of the run; `seconds` are wall times by stage."""
+
+    chunk_id: str
+    images: int
+    ok: int
+    objects: int
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class FailedImage:
+    """An image without a result: its path in the collection, and why."""
+
+    path: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """All failures counted by reason, and the first `MAX_LISTED_FAILURES` of them."""
+
+    by_reason: Mapping[str, int] = field(default_factory=dict)
+    listed: tuple[FailedImage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What the run added to the store."""
+
+    commits: int = 0
+    files: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One execution.
+
+    Attributes:
+        started, ended: ISO 8601, UTC, milliseconds; `ended` is None while the run is going on.
+        run_spec: what was asked for (`RunSpec`), redacted.
+        segment_spec: what it was resolved to (`SegmentSpec`); its digest is `spec_id`.
+        environment: from `describe_environment`, of the process that led the run.
+        threads: that each worker computes with.
+        error: why the run failed; None otherwise.
+    """
+
+    run_id: str
+    status: Status
+    started: str
+    ended: str | None
+    run_spec: Mapping[str, Any]
+    segment_spec: Mapping[str, Any]
+    spec_id: str
+    environment: Mapping[str, Any]
+    device: Device
+    threads: int
+    plan: PlanSummary
+    chunks: tuple[ChunkResult, ...] = ()
+    failures: Failures = Failures()
+    outputs: Outputs = Outputs()
+    summary: RunSummary | None = None
+    error: str | None = None
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True, indent=1, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> RunRecord:
+        """Read a record back.
+
+        Raises:
+            ValueError, TypeError, KeyError: it is not a record of this format version.
+        """
+        raw: dict[str, Any] = json.loads(text)
+        if raw.get("format_version") != FORMAT_VERSION:
+            found = raw.get("format_version")
+            raise ValueError(f"run record format version {found!r}, this reads {FORMAT_VERSION}")
+        if raw["status"] not in get_args(Status):
+            raise ValueError(f"status {raw['status']!r}; allowed: {', '.join(get_args(Status))}")
+        failures = raw.pop("failures")
+        summary = raw.pop("summary")
+        return cls(
+            device=Device(**raw.pop("device")),
+            plan=PlanSummary(**raw.pop("plan")),
+            chunks=tuple(ChunkResult(**chunk) for chunk in raw.pop("chunks")),
+            failures=Failures(
+                failures["by_reason"], tuple(FailedImage(**image) for image in failures["listed"])
+            ),
+            outputs=Outputs(**raw.pop("outputs")),
+            summary=None if summary is None else RunSummary(**summary),
+            **raw,
+        )
+
+
+def start_record(
+    run_id: str,
+    started: datetime,
+    run_spec: RunSpec,
+    segment_spec: SegmentSpec,
+    *,
+    environment: Mapping[str, Any],
+    device: Device,
+    threads: int,
+    plan: PlanSummary,
+) -> RunRecord:
+    """The record of a run that begins; `started` is timezone-aware."""
+    return RunRecord(
+        run_id=run_id,
+        status="running",
+        started=_timestamp(started),
+        ended=None,
+        run_spec=redact(run_spec.model_dump(mode="json")),
+        segment_spec=segment_spec.model_dump(mode="json"),
+        spec_id=segment_spec.spec_id,
+        environment=environment,
+        device=device,
+        threads=threads,
+        plan=plan,
+    )
+
+
+def finish_record(
+    record: RunRecord,
+    status: Status,
+    ended: datetime,
+    *,
+    commits: Sequence[Commit],
+    failed: Iterable[FailedImage] = (),
+    summary: RunSummary | None = None,
+    error: str | None = None,
+) -> RunRecord:
+    """The record of a run that ended, well or not.
+
+    Args:
+        record: what `start_record` returned.
+        commits: of the chunks that this run did.
+        failed: its failed images; only the first `MAX_LISTED_FAILURES` are taken.
+        error: what went wrong with the run as a whole.
+    """
+    by_reason: Counter[str] = Counter()
+    for commit in commits:
+        by_reason.update(commit.failures)
+    listed = tuple(
+        replace(image, detail=redact_text(image.detail))
+        for image in islice(failed, MAX_LISTED_FAILURES)
+    )
+    return replace(
+        record,
+        status=status,
+        ended=_timestamp(ended),
+        chunks=tuple(_chunk_result(commit) for commit in commits),
+        failures=Failures(dict(sorted(by_reason.items())), listed),
+        outputs=_outputs(commits),
+        summary=None if summary is None else replace(summary, store=redact_url(summary.store)),
+        error=None if error is None else redact_text(error),
+    )
+
+
+def _chunk_result(commit: Commit) -> ChunkResult:
+    return ChunkResult(
+        chunk_id=commit.chunk_id,
+        images=commit.n_images,
+        ok=commit.n_ok,
+        objects=commit.n_objects,
+        seconds=commit.seconds,
+    )
+
+
+def _outputs(commits: Sequence[Commit]) -> Outputs:
+    files = [
+        file for commit in commits for file in (*commit.masks.values(), *commit.parts.values())
+    ]
+    return Outputs(len(commits), len(files), sum(file.size for file in files))
+
+
+def _timestamp(moment: datetime) -> str:
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment} has no time zone; a record's times are UTC")
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds")

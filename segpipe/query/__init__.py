@@ -1,0 +1,13 @@
+"""SQL over a store: DuckDB, one read-only SELECT, and nothing but the store's own tables.
+
+    table = query(open_store("results"), "SELECT path, n_objects FROM latest_images")
+
+Views: `images` and `objects` (every result of every run; columns in `segpipe.schema`), `runs` (one
+row per run), `latest_images` (of each image the row with the greatest run_id) and
+`latest_objects` (the objects of exactly these).
+"""
+
+from segpipe.query.execute import query
+from segpipe.query.output import format_table
+
+__all__ = ["format_table", "query"]

@@ -1,0 +1,127 @@
+"""The tables of a query: views over the Parquet parts of one snapshot, and the run records."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import duckdb
+import pyarrow as pa
+
+from segpipe.errors import StoreError
+from segpipe.schema import TABLES, arrow_schema
+
+VIEWS = ("images", "objects", "runs", "latest_images", "latest_objects")
+
+_LATEST_IMAGES = """
+CREATE VIEW latest_images AS SELECT * FROM images
+QUALIFY row_number() OVER (PARTITION BY image_id ORDER BY run_id DESC, chunk_id DESC) = 1
+"""
+_LATEST_OBJECTS = """
+CREATE VIEW latest_objects AS SELECT objects.* FROM objects
+SEMI JOIN latest_images USING (image_id, run_id, chunk_id)
+"""
+
+# Without a time zone, so that results do not depend on that of the session.
+_UTC = pa.timestamp("ms")
+
+# Column of `runs`, its type, and where it is in a record.
+_RUNS: tuple[tuple[str, pa.DataType, tuple[str, ...]], ...] = (
+    ("run_id", pa.string(), ("run_id",)),
+    ("status", pa.string(), ("status",)),
+    ("started", _UTC, ("started",)),
+    ("ended", _UTC, ("ended",)),
+    ("model", pa.string(), ("segment_spec", "model", "name")),
+    ("spec_id", pa.string(), ("spec_id",)),
+    ("images", pa.int64(), ("summary", "images")),
+    ("ok", pa.int64(), ("summary", "ok")),
+    ("failed", pa.int64(), ("summary", "failed")),
+    ("skipped", pa.int64(), ("summary", "skipped")),
+    ("objects", pa.int64(), ("summary", "objects")),
+    ("seconds", pa.float64(), ("summary", "seconds")),
+    ("images_per_second", pa.float64(), ("summary", "images_per_second")),
+    ("source", pa.string(), ("run_spec", "source")),
+    ("device", pa.string(), ("device", "name")),
+    ("precision", pa.string(), ("device", "precision")),
+    ("weights_sha256", pa.string(), ("segment_spec", "model", "weights_sha256")),
+    ("segpipe_version", pa.string(), ("environment", "segpipe")),
+    ("error", pa.string(), ("error",)),
+)
+
+
+class Tables(Protocol):
+    """What a query needs of a snapshot: the parts of one consistent set of commits."""
+
+    def parquet_files(self, table: str) -> list[Path]: ...
+    def records(self) -> list[dict[str, Any]]: ...
+
+
+def create_views(connection: duckdb.DuckDBPyConnection, tables: Tables) -> None:
+    """Create all views, allow their files, and lock every other door of this connection."""
+    allowed: list[str] = []
+    for name in TABLES:
+        files = [str(path) for path in tables.parquet_files(name)]
+        patterns = [_as_pattern(file) for file in files]
+        _create(connection, name, patterns)
+        allowed += {*files, *patterns}
+    _copy(connection, "runs", runs_table(tables.records()))
+    connection.execute(_LATEST_IMAGES)
+    connection.execute(_LATEST_OBJECTS)
+    connection.execute(f"SET allowed_paths = {_list(allowed)}")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
+def runs_table(records: Iterable[Mapping[str, Any]]) -> pa.Table:
+    """One row per run record; null where a record does not say (a run that is still going on).
+
+    `started` and `ended` are UTC.
+
+    Raises:
+        StoreError: a record holds something of another type.
+    """
+    rows = [{name: _look_up(record, path) for name, _, path in _RUNS} for record in records]
+    schema = pa.schema([(name, kind) for name, kind, _ in _RUNS])
+    as_read, with_zone = (
+        pa.schema([field.with_type(kind) if field.type == _UTC else field for field in schema])
+        for kind in (pa.string(), pa.timestamp("ms", "UTC"))
+    )
+    try:
+        return pa.Table.from_pylist(rows, as_read).cast(with_zone).cast(schema)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise StoreError(f"a record under runs/ is damaged: {error}") from error
+
+
+def _look_up(record: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    value: Any = record
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _create(connection: duckdb.DuckDBPyConnection, name: str, patterns: list[str]) -> None:
+    if patterns:
+        source = f"read_parquet({_list(patterns)}, hive_partitioning = false)"
+        try:
+            connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {source}")  # noqa: S608 - quoted
+        except duckdb.Error as error:
+            raise StoreError(f"the table {name} cannot be read: {error}") from error
+    else:
+        _copy(connection, name, arrow_schema(name).empty_table())
+
+
+def _copy(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> None:
+    connection.register("copied", table)
+    connection.execute(f"CREATE TABLE {name} AS SELECT * FROM copied")  # noqa: S608 - ours
+    connection.unregister("copied")
+
+
+def _as_pattern(path: str) -> str:
+    """The pattern that matches this path alone: DuckDB takes every path for a pattern."""
+    return re.sub(r"[*?\[]", r"[\g<0>]", path)
+
+
+def _list(texts: Iterable[str]) -> str:
+    return "[" + ", ".join("'" + text.replace("'", "''") + "'" for text in texts) + "]"

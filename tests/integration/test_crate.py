@@ -1,0 +1,190 @@
+"""The RO-Crate of a run is valid under Process Run Crate 0.5, checked without a network."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+import requests
+import rocrate
+from rocrate_validator import services
+from rocrate_validator.models import Severity, ValidationResult
+from rocrate_validator.utils.http import HttpRequester
+
+from segpipe.provenance.crate import crate_json
+from segpipe.provenance.record import Device, PlanSummary, RunRecord, finish_record, start_record
+from segpipe.records import Commit, StoredFile
+from segpipe.spec import ClassicalOptions, ModelSpec, RunSpec, SegmentSpec, UNetOptions
+
+# rdflib's own parser uses what rdflib has deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:ConjunctiveGraph is deprecated")
+
+CONTEXT_URL = "https://w3id.org/ro/crate/1.1/context"
+# The terms that a crate may use, all of them in RO-Crate 1.1's context. The validator gets these
+# alone, so that a term which that version does not know is found to be undefined.
+CLASSES = ["CreateAction", "CreativeWork", "Dataset", "File", "Organization"]
+PROPERTIES = ["about", "actionStatus", "agent", "conformsTo", "datePublished", "description"]
+PROPERTIES += ["encodingFormat", "endTime", "error", "hasPart", "instrument", "license"]
+PROPERTIES += ["mentions", "name", "object", "result", "softwareVersion", "startTime", "version"]
+TERMS = [*CLASSES, "SoftwareApplication", *PROPERTIES]
+# What the validator recommends and a run cannot know without inventing it.
+UNKNOWN_TO_A_RUN = {
+    "Root Data Entity: `author` property",
+    "Root Data Entity: `publisher` property",
+    "Organization: RECOMMENDED url property",
+    "Application url",
+    "SoftwareApplication id",
+    "Web-based Data Entity: resource availability",  # of weights, named by their content
+}
+
+
+class OneContext(requests.Session):
+    """Answers the one address that validation needs, from what `rocrate` ships; no other."""
+
+    def get(self, url: str | bytes, **_: Any) -> requests.Response:
+        shipped = json.loads(
+            (Path(rocrate.__file__).parent / "data" / "ro-crate.jsonld").read_text("utf-8")
+        )
+        response = requests.Response()
+        response.url = str(url)
+        response.status_code = 200 if url == CONTEXT_URL else 504
+        response.headers["Content-Type"] = "application/ld+json"
+        terms = {term: shipped["@context"][term] for term in TERMS}
+        response._content = json.dumps({"@context": terms}).encode()
+        return response
+
+
+@pytest.fixture
+def validate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Path, Severity], ValidationResult]:
+    def refuse(*_: object) -> NoReturn:
+        raise AssertionError("validation reached for the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+    def run(folder: Path, severity: Severity) -> ValidationResult:
+        settings = services.ValidationSettings(
+            rocrate_uri=folder,
+            profile_identifier="process-run-crate-0.5",
+            requirement_severity=severity,
+            offline=True,
+            cache_path=tmp_path / "cache",
+        )
+        monkeypatch.setattr(HttpRequester(), "session", OneContext())
+        return services.validate(settings)
+
+    return run
+
+
+def write_run(root: Path, record: RunRecord) -> Path:
+    """The run's folder, in a store that holds what the crate speaks of."""
+    for folder in ("images", "store/masks.zarr", "store/objects", "store/images", "store/runs/r1"):
+        (root / folder).mkdir(parents=True)
+    run_folder = root / "store" / "runs" / "r1"
+    (run_folder / "record.json").write_text(record.to_json(), "utf-8")
+    (run_folder / "ro-crate-metadata.json").write_text(crate_json(record), "utf-8")
+    return run_folder
+
+
+def record_of(root: Path, *, weights: bool = True, source: str = "") -> RunRecord:
+    model = (
+        ModelSpec(name="unet-nuclei", kind="unet", weights_sha256="5e" * 32, licence="CC0-1.0")
+        if weights
+        else ModelSpec(name="classical", kind="classical")
+    )
+    options = UNetOptions() if weights else ClassicalOptions()
+    return start_record(
+        "r1",
+        datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+        RunSpec(source=source or str(root / "images"), store=str(root / "store")),
+        SegmentSpec(model=model, options=options),
+        environment={"segpipe": "0.1.0", "git": {"commit": "c" * 40, "dirty": True}},
+        device=Device("cpu", "a processor", "fp32"),
+        threads=2,
+        plan=PlanSummary(digest="d" * 64, chunks=1, images=2, skipped=0, refused=0),
+    )
+
+
+def finished(record: RunRecord, status: Any, error: str | None = None) -> RunRecord:
+    part = StoredFile(10, "0" * 64)
+    commit = Commit("c" * 32, "s" * 64, "r1", "a", 2, 2, 9, {"m": part}, {"objects": part})
+    ended = datetime(2026, 1, 2, 3, 5, tzinfo=UTC)
+    return finish_record(record, status, ended, commits=[commit], error=error)
+
+
+def issues(result: ValidationResult) -> list[str]:
+    return [f"{issue.check.name}: {issue.message}" for issue in result.get_issues()]
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "weights"),
+    [("completed", None, False), ("failed", "disk full", True), ("interrupted", None, True)],
+)
+def test_the_crate_is_valid(
+    tmp_path: Path, validate: Any, status: str, error: str | None, weights: bool
+) -> None:
+    record = finished(record_of(tmp_path, weights=weights), status, error)
+    assert issues(validate(write_run(tmp_path, record), Severity.REQUIRED)) == []
+
+
+def test_the_crate_of_a_run_that_goes_on_is_valid(tmp_path: Path, validate: Any) -> None:
+    folder = write_run(tmp_path, record_of(tmp_path))
+    assert issues(validate(folder, Severity.REQUIRED)) == []
+
+
+def test_all_that_is_recommended_and_known_is_there(tmp_path: Path, validate: Any) -> None:
+    folder = write_run(tmp_path, finished(record_of(tmp_path), "completed"))
+    result = validate(folder, Severity.RECOMMENDED)
+    assert {issue.check.name for issue in result.get_issues()} <= UNKNOWN_TO_A_RUN, issues(result)
+
+
+def graph(record: RunRecord) -> dict[str, dict[str, Any]]:
+    return {entity["@id"]: entity for entity in json.loads(crate_json(record))["@graph"]}
+
+
+def test_a_broken_crate_is_found(tmp_path: Path, validate: Any) -> None:
+    """The offline validation can fail: otherwise the tests above would say nothing."""
+    folder = write_run(tmp_path, finished(record_of(tmp_path), "completed"))
+    metadata = folder / "ro-crate-metadata.json"
+    metadata.write_text(metadata.read_text("utf-8").replace('"instrument"', '"description"'))
+    assert any("instrument" in issue for issue in issues(validate(folder, Severity.REQUIRED)))
+
+
+def test_the_action_tells_who_did_what_with_what_and_when(tmp_path: Path) -> None:
+    entities = graph(finished(record_of(tmp_path), "failed", "disk full"))
+    action = entities["#r1"]
+    assert action["startTime"] == "2026-01-02T03:04:05.000+00:00"
+    assert action["endTime"] == "2026-01-02T03:05:00.000+00:00"
+    assert action["actionStatus"] == "http://schema.org/FailedActionStatus"
+    assert action["error"] == "disk full"
+    assert "modified" in entities[action["instrument"]["@id"]]["softwareVersion"]
+    collection, weights = (entities[part["@id"]] for part in action["object"])
+    assert collection["@id"] == (tmp_path / "images").as_uri() + "/"
+    assert (weights["sha256"], weights["license"]) == ("5e" * 32, "CC0-1.0")
+    results = {part["@id"].removeprefix((tmp_path / "store").as_uri()) for part in action["result"]}
+    assert results == {"record.json", "/masks.zarr/", "/objects/", "/images/"}
+
+
+def test_nothing_outside_the_crate_is_named_by_a_relative_id(tmp_path: Path) -> None:
+    for identifier in graph(finished(record_of(tmp_path), "completed")):
+        assert ".." not in identifier
+
+
+@pytest.mark.parametrize(
+    ("source", "identifier", "kind"),
+    [
+        ("/data/plates", "file:///data/plates/", "Dataset"),
+        ("/data/a b/*/c?.png", "file:///data/a%20b/", "Dataset"),
+        ("/data/all.zip", "file:///data/all.zip", "File"),
+        ("https://u:secret@host/all.zip", "https://***@host/all.zip", "File"),
+    ],
+)
+def test_a_collection_is_named_by_where_it_is(source: str, identifier: str, kind: str) -> None:
+    entities = graph(record_of(Path("/"), source=source))
+    assert entities[identifier]["@type"] == kind
