@@ -1,0 +1,67 @@
+"""Writing below an export folder: never outside it, never half a file."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+from segpipe.errors import SpecError
+
+
+@dataclass(frozen=True, slots=True)
+class ExportSummary:
+    """What an export wrote.
+
+    Attributes:
+        out: the folder, or the one file.
+        images, objects: written.
+        failed: images of the store that have no result, and so are not in the export.
+        renamed: files that could not keep the stem of their image; see `Naming`.
+        wide: label images with labels above 65,535, written as 32-bit TIFF instead of PNG.
+    """
+
+    out: str
+    images: int
+    objects: int
+    failed: int
+    renamed: int = 0
+    wide: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def to_text(self) -> str:
+        """For a terminal, free of markup."""
+        lines = [f"{self.out}: {self.images:,} images, {self.objects:,} objects"]
+        if self.failed:
+            lines.append(f"  {self.failed:,} images have no result and are not in it")
+        if self.renamed:
+            lines.append(f"  {self.renamed:,} files have longer names, since two shared a stem")
+        if self.wide:
+            lines.append(f"  {self.wide:,} have more than 65,535 labels and are 32-bit TIFF files")
+        return "\n".join(lines)
+
+
+def write_below(out: Path, relative: PurePosixPath, write: Callable[[BinaryIO], None]) -> None:
+    """Write a file below `out` as a whole or not at all; an existing one is replaced.
+
+    Raises:
+        SpecError: it cannot be written, or a link below `out` leads out of it.
+    """
+    target = out / relative
+    partial = target.with_name(f".{uuid.uuid4().hex}.partial")
+    try:
+        if not target.parent.resolve().is_relative_to(out.resolve()):
+            raise SpecError(f"{target.parent} leads out of {out}; remove that link first")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("xb") as file:
+                write(file)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise SpecError(f"{target}: not written: {error}") from error

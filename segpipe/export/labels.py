@@ -1,0 +1,53 @@
+"""Label images as files: 16-bit PNG, which every image program opens."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+from PIL import Image
+
+from segpipe.export.files import ExportSummary, write_below
+from segpipe.export.naming import Naming
+from segpipe.store.snapshot import Snapshot
+
+MAX_PNG_LABEL = 0xFFFF
+
+
+def export_labels(snapshot: Snapshot, out: Path) -> ExportSummary:
+    """Write the newest label image of every `ok` image: `a/b/c.tif` becomes `OUT/a/b/c.png`.
+
+    A label image with labels above 65,535 becomes a 32-bit TIFF, `OUT/a/b/c.tif`. `Naming` says
+    what happens to images that differ in their suffix only. Existing files are replaced.
+
+    Raises:
+        SpecError: a file cannot be written, or a link below `out` leads out of it.
+    """
+    naming = Naming(row for row in snapshot.image_rows() if row["status"] == "ok")
+    images = objects = failed = renamed = wide = 0
+    for row in snapshot.image_rows():
+        if row["status"] != "ok":
+            failed += 1
+            continue
+        labels = snapshot.label_image(row)
+        is_wide = int(labels.max(initial=0)) > MAX_PNG_LABEL
+        relative = naming.path_of(row, ".tif" if is_wide else ".png")
+        encode = _encode_tiff if is_wide else _encode_png
+        write_below(out, relative, partial(encode, labels))
+        images += 1
+        objects += row["n_objects"]
+        wide += is_wide
+        renamed += relative.stem != PurePosixPath(row["path"]).stem
+    return ExportSummary(str(out), images, objects, failed, renamed, wide)
+
+
+def _encode_png(labels: npt.NDArray[np.unsignedinteger[Any]], file: BinaryIO) -> None:
+    Image.fromarray(labels.astype(np.uint16)).save(file, format="PNG")
+
+
+def _encode_tiff(labels: npt.NDArray[np.unsignedinteger[Any]], file: BinaryIO) -> None:
+    tifffile.imwrite(file, labels.astype(np.uint32), compression="zlib")

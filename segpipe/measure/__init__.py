@@ -1,0 +1,1 @@
+"""Numbers about masks: properties of objects, agreement with a truth."""

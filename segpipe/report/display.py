@@ -1,0 +1,94 @@
+"""Pixels as people see them, and colours that they can tell apart."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+
+from segpipe.records import Pixels
+
+Picture = npt.NDArray[np.uint8]
+"""(H, W, 3), sRGB."""
+
+PALETTE: Final[npt.NDArray[np.uint8]] = np.array(
+    [
+        (230, 159, 0),  # orange
+        (86, 180, 233),  # sky blue
+        (0, 158, 115),  # bluish green
+        (240, 228, 66),  # yellow
+        (0, 114, 178),  # blue
+        (213, 94, 0),  # vermilion
+        (204, 121, 167),  # reddish purple
+        (102, 224, 194),  # mint
+        (190, 160, 255),  # lavender
+        (255, 150, 140),  # salmon
+    ],
+    np.uint8,
+)
+"""The seven colours of Okabe and Ito (Color Universal Design, 2008), and three light ones."""
+
+_NEIGHBOURS = 12
+
+
+def display(pixels: Pixels) -> Picture:
+    """Pixels of any type as a picture.
+
+    8-bit colour is shown as it is. All else, also grey, is stretched so that the 0.5th and the
+    99.8th percentile, over all channels together, become black and white; pixels that are all
+    equal are shown grey.
+
+    Args:
+        pixels: (H, W, C), finite; C is 1 or 3.
+    """
+    if pixels.dtype == np.uint8 and pixels.shape[2] == 3:
+        return pixels.copy()
+    # Percentiles of a sample: a large image need not be sorted whole.
+    step = max(1, int((pixels.size / 1e6) ** 0.5))
+    sample = pixels[::step, ::step].astype(np.float64)
+    low, high = np.percentile(sample, (0.5, 99.8), method="nearest")
+    if high <= low:
+        low, high = sample.min(), sample.max()
+    # Halves: the difference of two floats may overflow, that of their halves cannot.
+    span = high / 2 - low / 2
+    if span <= 0:
+        return np.full((*pixels.shape[:2], 3), 128, np.uint8)
+    inside = np.clip(pixels.astype(np.float64), low, high)
+    picture: Picture = np.rint(255 * ((inside / 2 - low / 2) / span)).astype(np.uint8)
+    return np.repeat(picture, 3 // pixels.shape[2], axis=2)
+
+
+def neighbour_colours(centres: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
+    """A colour per object, such that near objects have different ones.
+
+    In turn, each object takes the colour whose nearest use, among its neighbours, is furthest.
+
+    Args:
+        centres: (N, 2), in order; the same centres get the same colours.
+
+    Returns:
+        (N, 3).
+    """
+    n, colours = len(centres), len(PALETTE)
+    if n == 0:
+        return np.empty((0, 3), np.uint8)
+    _, near = cKDTree(centres).query(centres, k=min(_NEIGHBOURS + 1, n))
+    chosen = np.full(n, -1)
+    for i, neighbours in enumerate(near.reshape(n, -1)):
+        rank = np.full(colours, colours + _NEIGHBOURS)
+        # Unused colours are taken in turn, so that all of them appear.
+        rank -= (np.arange(colours) - i) % colours
+        for place, j in reversed(list(enumerate(neighbours))):
+            if chosen[j] >= 0:
+                rank[chosen[j]] = place - _NEIGHBOURS
+        chosen[i] = int(np.argmax(rank))
+    colours_of: npt.NDArray[np.uint8] = PALETTE[chosen]
+    return colours_of
+
+
+def class_colours(n_classes: int) -> npt.NDArray[np.uint8]:
+    """(n_classes, 3): a colour per class id; class 0, the background, is black."""
+    classes = PALETTE[np.arange(max(0, n_classes - 1)) % len(PALETTE)]
+    return np.vstack([np.zeros((1, 3), np.uint8), classes])[:n_classes]

@@ -1,0 +1,47 @@
+"""An image of a store with its results drawn on it."""
+
+from __future__ import annotations
+
+from PIL import Image
+
+from segpipe.errors import InputError, Reason
+from segpipe.readers import Reader
+from segpipe.records import DecodedImage, ImageRef
+from segpipe.report.overlay import overlay
+from segpipe.spec import Limits
+from segpipe.store.snapshot import Row, Snapshot
+
+
+def draw_image(snapshot: Snapshot, name: str) -> Image.Image:
+    """The classic figure of one image: masks, boxes, class names, scores.
+
+    Args:
+        snapshot: where the results are; the newest one is drawn.
+        name: image_id, path in the collection, uri, or file name.
+
+    Raises:
+        SpecError: there is no such image, or it has no result.
+        InputError: the image is gone, or is not the one that was segmented.
+    """
+    row = snapshot.find_image(name)
+    labels = snapshot.label_image(row)
+    semantic = snapshot.semantic(row)
+    image = read_source(row)
+    drawn = overlay(image.pixels, labels, snapshot.objects_of(row), semantic=semantic)
+    return Image.fromarray(drawn)
+
+
+def read_source(row: Row) -> DecodedImage:
+    """The pixels that a result was made from, read again.
+
+    Raises:
+        InputError: it cannot be read, or its bytes are others than those that were segmented.
+    """
+    ref = ImageRef(row["uri"], row["path"], row["size_bytes"], row["mtime_ns"])
+    with Reader(Limits()) as reader:
+        image = reader.read(ref)
+    if image.sha256 != row["sha256"]:
+        raise InputError(
+            Reason.READ_ERROR, f"{row['path']} changed since it was segmented; run it again"
+        )
+    return image
