@@ -38,7 +38,8 @@ def run(spec: RunSpec, observe: Callable[[Progress], None] | None = None) -> Run
     """
     from segpipe.flows.segment import segment
 
-    return segment(spec, observe)
+    summary: RunSummary = segment(spec, observe)
+    return summary
 
 
 def open_store(path: str | Path) -> Snapshot:

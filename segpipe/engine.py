@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dask
 from distributed import (
@@ -56,7 +56,6 @@ _LOCAL_SETTINGS = {
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
-    "distributed.logging.distributed": "error",
 }
 
 
@@ -79,7 +78,7 @@ class Work:
     load: Callable[[SegmentSpec, Path | None, int | None], Segmenter[Any, Any]] = build
 
 
-class ModelPlugin(WorkerPlugin):  # type: ignore[misc]
+class ModelPlugin(WorkerPlugin):
     """Holds a worker's model, loaded when its first chunk arrives and kept for all others."""
 
     name = PLUGIN
@@ -98,7 +97,7 @@ class ModelPlugin(WorkerPlugin):  # type: ignore[misc]
 
 def _process(chunk: Chunk, care: Care) -> Commit:
     """What runs on a worker."""
-    plugin: ModelPlugin = get_worker().plugins[PLUGIN]
+    plugin = cast(ModelPlugin, get_worker().plugins[PLUGIN])
     files = LocalFiles(plugin.work.store)
     with plugin.turn:
         return process_chunk(chunk, plugin.segmenter, files, plugin.work.run_id, care)
@@ -115,7 +114,7 @@ def local_cluster(workers: int) -> Iterator[Client]:
             threads_per_worker=1,
             processes=True,
             memory_limit=memory // workers,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
         ) as cluster,
         Client(cluster) as client,
     ):
@@ -185,7 +184,7 @@ class _Window:
     def __init__(self, client: Client, files: Files) -> None:
         self._client = client
         self._files = files
-        self._tries: dict[Future, _Try] = {}
+        self._tries: dict[Future[Commit], _Try] = {}
         self._done = as_completed(loop=client.loop)
 
     @property

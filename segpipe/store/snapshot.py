@@ -27,14 +27,29 @@ Row = dict[str, Any]
 class Snapshot:
     """The chunks that were published when the snapshot was made; later ones are not in it."""
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: Files, model: str | None = None) -> None:
         self.files = files
+        self._model = model
         self._parts = tuple(sorted(files.names("images")))
         self._chunk_objects = functools.lru_cache(maxsize=4)(self._read_chunk_objects)
 
     @property
     def chunk_ids(self) -> tuple[str, ...]:
         return tuple(name.removesuffix(".parquet") for name in self._parts)
+
+    def of_model(self, model: str | None) -> Snapshot:
+        """The same store, where images have only the results of one model; None for all models.
+
+        Raises:
+            SpecError: the model has no results here.
+        """
+        if model is None:
+            return self
+        known = pc.unique(self.dataset("images").to_table(columns=["model"])["model"]).to_pylist()
+        if model not in known:
+            names = ", ".join(sorted(known)) or "none"
+            raise SpecError(f"no results of model {model!r} in this store; it has: {names}")
+        return Snapshot(self.files, model)
 
     def parquet_files(self, table: str) -> list[Path]:
         """The parts of `images` or `objects`, of the same chunks for both."""
@@ -51,41 +66,35 @@ class Snapshot:
         paths = [layout.run_file(run, "record.json") for run in runs]
         return [json.loads(self.files.read(path)) for path in paths if self.files.exists(path)]
 
-    def image_rows(self, latest: bool = True, model: str | None = None) -> Iterator[Row]:
-        """Rows of `images`, ordered by path.
-
-        Args:
-            latest: per image only the newest result.
-            model: only results of this model.
-        """
-        chosen = ds.field("model") == model if model is not None else None
-        for batch in self._images(chosen, latest).to_batches(max_chunksize=1024):
+    def image_rows(self, latest: bool = True) -> Iterator[Row]:
+        """Rows of `images`, ordered by path; if `latest`, only the newest result of each image."""
+        for batch in self._images(ds.scalar(True), latest).to_batches(max_chunksize=1024):
             yield from batch.to_pylist()
 
-    def find_image(self, name: str, model: str | None = None) -> Row:
+    def find_image(self, name: str) -> Row:
         """The newest row of an image, by `image_id`, path in the collection, uri, or file name.
 
         Raises:
             SpecError: there is none, or the name fits several images.
         """
-        path, of_model = ds.field("path"), ds.scalar(True)
-        if model is not None:
-            of_model = ds.field("model") == model
+        path = ds.field("path")
         exact = (path == name) | (ds.field("image_id") == name) | (ds.field("uri") == name)
-        found = self._images(exact & of_model)
+        found = self._images(exact)
         if not len(found):
-            found = self._images(pc.ends_with(path, f"/{name}") & of_model)
+            found = self._images(pc.ends_with(path, f"/{name}"))
         if len(found) == 1:
             return dict(found.to_pylist()[0])
         if len(found):
             paths = ", ".join(found["path"].to_pylist()[:5])
             raise SpecError(f"{name!r} fits {len(found)} images: {paths}; give the whole path")
         raise SpecError(
-            f"no image {name!r}{f' by model {model!r}' if model else ''} in this store; see the "
-            "columns image_id and path of latest_images (segpipe query)"
+            f"no image {name!r} in this store; see the columns image_id and path of "
+            "latest_images (segpipe query)"
         )
 
-    def _images(self, where: pc.Expression | None, latest: bool = True) -> pa.Table:
+    def _images(self, where: pc.Expression, latest: bool = True) -> pa.Table:
+        if self._model is not None:
+            where &= ds.field("model") == self._model
         table = self.dataset("images").to_table(filter=where)
         if latest and len(table):
             newest = table.group_by("image_id").aggregate([("run_id", "max")])

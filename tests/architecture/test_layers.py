@@ -26,7 +26,18 @@ LAYERS = [
         "segmenters.splitting",
     },
     {"readers", "segmenters", "store", "provenance"},
-    {"rows", "pipeline", "engine", "run", "report", "query", "export", "training", "demo"},
+    {
+        "rows",
+        "pipeline",
+        "engine",
+        "run",
+        "report",
+        "query",
+        "export",
+        "training",
+        "demo",
+        "demo_fields",
+    },
     {"console", "showcase", "cli", "flows", "", "__main__"},
 ]
 

@@ -1,0 +1,309 @@
+"""The command line: arguments in, calls to the same functions that Python users call.
+
+Exit codes: 0 done; 1 failed; 2 usage or configuration; 3 done, but more images failed than
+`--max-failed` allows; 130 interrupted. Imports that take time are inside the commands.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from segpipe.errors import SegpipeError, SpecError
+
+app = typer.Typer(
+    name="segpipe",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Batch segmentation of image archives: masks in Zarr, objects in Parquet.\n\n"
+    "  segpipe run photos/ --store results/\n"
+    '  segpipe query results/ "SELECT path, n_objects FROM latest_images"\n'
+    "  segpipe overlay results/ cell-7.png --out cell-7-overlay.png",
+)
+
+TOO_MANY_FAILED = 3
+INTERRUPTED = 130
+
+Store = Annotated[Path, typer.Argument(help="Folder of the store.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+OfModel = Annotated[str | None, typer.Option("--model", help="Only results of this model.")]
+
+
+class QueryFormat(StrEnum):
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+class ExportFormat(StrEnum):
+    PNG = "png"
+    COCO = "coco"
+
+
+@app.command()
+def run(
+    source: Annotated[
+        str, typer.Argument(help="Folder (recursive), glob, image, manifest, zip or tar.")
+    ],
+    store: Annotated[Path, typer.Option(help="Folder of the store; made if absent.")],
+    model: Annotated[
+        str | None, typer.Option(help="Name from `segpipe models`, or a weights file.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file with the keys of a run spec; options here win.")
+    ] = None,
+    chunk_images: Annotated[
+        int | None, typer.Option(help="Images in a chunk, the unit of commit. [default: 64]")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Local worker processes.")] = None,
+    dask_address: Annotated[
+        str | None, typer.Option(help="A running Dask scheduler, e.g. tcp://host:8786.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda. [default: auto]")] = None,
+    max_failed: Annotated[
+        float | None,
+        typer.Option(help="Exit with 3 if a larger fraction of images fails. [default: 0.1]"),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="End with one JSON object on stdout.")
+    ] = False,
+) -> None:
+    """Segment what is new in a collection of images.
+
+    \b
+    segpipe run photos/ --store results/
+    segpipe run "fields/**/*.tif" --store results/ --model unet-nuclei --workers 2
+    segpipe run archive.zip --store results/ --model classical --json
+    segpipe run scans/ --config nightly.toml --store results/
+
+    Run it again after a crash, or tomorrow: only what is not committed yet is done.
+    """
+    from rich.console import Console
+
+    from segpipe.console import progress_display, summary_text
+    from segpipe.spec import RunSpec, load_config, parse
+
+    given = {
+        "source": source,
+        "store": str(store),
+        "model": model,
+        "chunk_images": chunk_images,
+        "workers": workers,
+        "dask_address": dask_address,
+        "device": device,
+        "max_failed": max_failed,
+    }
+    values = load_config(config) if config else {}
+    values |= {key: value for key, value in given.items() if value is not None}
+    spec = parse(RunSpec, values, str(config or "segpipe run"))
+
+    _quiet_libraries()
+    import segpipe
+
+    console = Console(stderr=True)
+    with progress_display(console) as observe:
+        summary = segpipe.run(spec, observe)
+    if as_json:
+        typer.echo(json.dumps(asdict(summary)))
+    else:
+        typer.echo(summary_text(summary))
+    if summary.failed_fraction > spec.max_failed:
+        typer.echo(
+            f"segpipe: {summary.failed} of {summary.ok + summary.failed} images failed, more than "
+            f"--max-failed {spec.max_failed:g} allows",
+            err=True,
+        )
+        raise typer.Exit(TOO_MANY_FAILED)
+
+
+@app.command()
+def query(
+    store: Store,
+    sql: Annotated[str, typer.Argument(help="One SELECT.")],
+    format: Annotated[  # noqa: A002 - the option's name
+        QueryFormat, typer.Option(help="How to print the answer.")
+    ] = QueryFormat.TABLE,
+) -> None:
+    """Ask a question in SQL (DuckDB), read-only.
+
+    Views: images, objects, runs; latest_images and latest_objects hold the newest result of each
+    image.
+
+    \b
+    segpipe query results/ "SELECT reason, count(*) FROM images GROUP BY reason"
+    segpipe query results/ "SELECT * FROM latest_objects WHERE area > 500" --format csv
+    """
+    import segpipe
+    from segpipe.query import format_table
+    from segpipe.query import query as ask
+
+    answer = ask(segpipe.open_store(store), sql)
+    format_table(answer, format.value, sys.stdout)
+
+
+@app.command("eval")
+def evaluate(
+    store: Store,
+    truth: Annotated[Path, typer.Option(help="Folder of label images, paired by file stem.")],
+    model: OfModel = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare results with a truth: average precision, Dice, counts.
+
+    \b
+    segpipe eval results/ --truth labels/
+    """
+    import segpipe
+    from segpipe.report.evaluate import evaluate_store, format_evaluation
+
+    evaluation = evaluate_store(segpipe.open_store(store).of_model(model), truth)
+    typer.echo(json.dumps(evaluation.to_dict()) if as_json else format_evaluation(evaluation))
+
+
+@app.command()
+def export(
+    store: Store,
+    format: Annotated[  # noqa: A002 - the option's name
+        ExportFormat, typer.Option(help="png: 16-bit label images; coco: JSON with RLE masks.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write to.")],
+    model: OfModel = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the newest results for other programs.
+
+    \b
+    segpipe export results/ --format png --out labels/
+    segpipe export results/ --format coco --out coco/
+    """
+    import segpipe
+    from segpipe.export.coco import export_coco
+    from segpipe.export.labels import export_labels
+
+    snapshot = segpipe.open_store(store).of_model(model)
+    write = export_labels if format is ExportFormat.PNG else export_coco
+    summary = write(snapshot, out)
+    typer.echo(json.dumps(summary.to_dict()) if as_json else summary.to_text())
+
+
+@app.command()
+def overlay(
+    store: Store,
+    image: Annotated[str, typer.Argument(help="image_id, path in the collection, or file name.")],
+    out: Annotated[Path, typer.Option(help="PNG file to write.")],
+    model: OfModel = None,
+) -> None:
+    """Draw an image with its masks, boxes, class names and scores.
+
+    \b
+    segpipe overlay results/ fields/a1.tif --out a1.png
+    """
+    import segpipe
+    from segpipe.report.picture import draw_image
+
+    draw_image(segpipe.open_store(store).of_model(model), image).save(out, "PNG")
+    typer.echo(str(out))
+
+
+@app.command()
+def show(store: Store, as_json: AsJson = False) -> None:
+    """Say what a store holds: runs, counts, models, failures."""
+    import segpipe
+    from segpipe.report.overview import overview
+
+    found = overview(segpipe.open_store(store))
+    typer.echo(json.dumps(found.to_dict()) if as_json else found.to_text())
+
+
+@app.command()
+def models(as_json: AsJson = False) -> None:
+    """List the models that `segpipe run --model` takes."""
+    from segpipe.report.models import model_table
+    from segpipe.segmenters.catalog import models as cards
+
+    listed = cards()
+    typer.echo(json.dumps([asdict(card) for card in listed]) if as_json else model_table(listed))
+
+
+@app.command()
+def fsck(store: Store) -> None:
+    """Recompute every hash and invariant of a store; exit 1 and a list if something is wrong."""
+    from segpipe.store.fsck import check_store, unreferenced
+    from segpipe.store.snapshot import open_files
+
+    files = open_files(store)
+    problems = 0
+    for problem in check_store(files):
+        problems += 1
+        typer.echo(f"{problem.path}: {problem.detail}")
+    if problems:
+        typer.echo(f"segpipe: {problems} problems", err=True)
+        raise typer.Exit(1)
+    left = len(unreferenced(files))
+    typer.echo(f"all is well{f'; {left} folders of unfinished attempts use space' * bool(left)}")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the archive, the store and pictures.")],
+) -> None:
+    """Segment a small archive that is made on the spot, and show what came of it."""
+    _quiet_libraries()
+    from segpipe.showcase import showcase
+
+    showcase(out)
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from importlib import metadata
+
+        typer.echo(f"segpipe {metadata.version('segpipe')}")
+        raise typer.Exit
+
+
+def _quiet_libraries() -> None:
+    """Prefect and Dask, embedded in a terminal's run, speak up only when something is wrong.
+
+    Defaults in the environment, which the workers inherit; the user's own settings win.
+    """
+    defaults = {
+        "PREFECT_LOGGING_LEVEL": "WARNING",
+        "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
+        "DASK_LOGGING__DISTRIBUTED": "error",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+def main() -> Any:
+    """Entry point of the `segpipe` program."""
+    try:
+        app()
+    except SpecError as error:
+        _fail(error, 2)
+    except SegpipeError as error:
+        _fail(error, 1)
+    except KeyboardInterrupt:
+        typer.echo("segpipe: interrupted; run the same command again to go on", err=True)
+        sys.exit(INTERRUPTED)
+
+
+def _fail(error: Exception, code: int) -> None:
+    typer.echo(f"segpipe: {error}", err=True)
+    sys.exit(code)
