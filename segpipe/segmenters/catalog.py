@@ -1,0 +1,237 @@
+"""Which models there are, and from a name to a spec with every default written out.
+
+Loads no network: reading a weights file's header is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from segpipe.errors import SpecError, WeightsError
+from segpipe.segmenters.published import COCO_CLASSES, LICENCE, PUBLISHED, TRAINED_ON, fetch
+from segpipe.segmenters.weights import WeightsHeader, read_header, sha256_file
+from segpipe.spec import (
+    ClassicalOptions,
+    DetectorOptions,
+    DeviceClass,
+    ModelSpec,
+    Precision,
+    RunSpec,
+    SegmentSpec,
+    UNetOptions,
+    parse,
+)
+
+SHIPPED = Path(__file__).resolve().parents[1] / "weights"
+"""Folder of the weights that come with segpipe."""
+
+_PICKLES = {".pth", ".pt", ".pkl", ".pickle", ".ckpt", ".bin"}
+
+_OPTIONS = {"unet": UNetOptions, "mask_rcnn": DetectorOptions, "faster_rcnn": DetectorOptions}
+
+_AnyOptions = ClassicalOptions | UNetOptions | DetectorOptions
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """One line of `segpipe models`.
+
+    Attributes:
+        name: what `--model` takes.
+        task: `instances`, `semantic` or `boxes`.
+        kind: which segmenter runs it.
+        classes: names by class id, without the background and unused ids.
+        weights: path or URL; empty where the model has none.
+        size_bytes: of the weights; of a URL, at most.
+        licence: of the weights.
+        trained_on: data set.
+        available: usable without a download.
+    """
+
+    name: str
+    task: str
+    kind: str
+    classes: tuple[str, ...]
+    weights: str
+    size_bytes: int
+    licence: str
+    trained_on: str
+    available: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedModel:
+    """A spec, and the file with its weights (None where it has none)."""
+
+    spec: SegmentSpec
+    weights_path: Path | None
+
+
+def models() -> tuple[ModelCard, ...]:
+    """All models that have a name, those that need no download first.
+
+    Raises:
+        WeightsError: a shipped file is damaged.
+    """
+    return (*_shipped_cards(), _classical_card(), *_published_cards())
+
+
+def resolve(run: RunSpec) -> ResolvedModel:
+    """What a run asks for, with every default written out; downloads published weights if needed.
+
+    Raises:
+        SpecError: no such model, option, device or batch.
+        WeightsError: a weights file that is refused.
+    """
+    model, defaults, path = _find(run.model)
+    options = parse(
+        type(defaults), {**defaults.model_dump(), **run.options}, f"options of model {model.name!r}"
+    )
+    device = _device(run.device, model)
+    precision = _precision(run.precision, model, device)
+    spec = SegmentSpec(
+        model=model,
+        options=options,
+        limits=run.limits,
+        batch_images=_batch_images(run.batch_images, model, device, precision),
+        device=device,
+        precision=precision,
+    )
+    return ResolvedModel(spec, path)
+
+
+def _find(name: str) -> tuple[ModelSpec, _AnyOptions, Path | None]:
+    """The model of a name or of a weights file, its default options, its weights."""
+    if name == "classical":
+        return ModelSpec(name=name, kind="classical"), ClassicalOptions(), None
+    for weights in PUBLISHED:
+        if name == weights.name:
+            path, sha256 = fetch(weights)
+            return weights.model(sha256), DetectorOptions(), path
+    path = SHIPPED / f"{name}.safetensors" if name in _shipped_names() else Path(name)
+    if path.suffix.lower() in _PICKLES:
+        raise WeightsError(
+            f"{name}: by its suffix a pickle, which can run code when it is loaded; a weights file "
+            "is a .safetensors file, as `python -m segpipe.training` writes it"
+        )
+    if path.suffix != ".safetensors":
+        names = ", ".join(card.name for card in models())
+        raise SpecError(f"no model {name!r}; there are {names}, or a path to a .safetensors file")
+    header = read_header(path)
+    if not isinstance(header.postprocess, _OPTIONS[header.kind]):
+        raise WeightsError(
+            f"{path}: a {header.kind} with options for {header.postprocess.kind!r} in its header"
+        )
+    return _from_header(header, sha256_file(path)), header.postprocess, path
+
+
+def _from_header(header: WeightsHeader, sha256: str) -> ModelSpec:
+    return ModelSpec(
+        name=header.name,
+        kind=header.kind,
+        task=header.task,
+        weights_sha256=sha256,
+        architecture=dict(header.architecture),
+        classes=header.classes,
+        preprocess=header.preprocess,
+        licence=header.licence,
+    )
+
+
+def _device(asked: str, model: ModelSpec) -> DeviceClass:
+    if model.kind == "classical":
+        if asked == "cuda":
+            raise SpecError("device = 'cuda': model 'classical' runs on a CPU only")
+        return "cpu"
+    if asked == "cpu":
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if asked == "cuda":
+        raise SpecError("device = 'cuda', but torch finds no CUDA device here; use 'auto' or 'cpu'")
+    return "cpu"
+
+
+def _precision(asked: str, model: ModelSpec, device: DeviceClass) -> Precision:
+    if asked == "bf16" and model.kind == "classical":
+        raise SpecError("precision = 'bf16': model 'classical' has one precision, 'fp32'")
+    if asked == "bf16" or (asked == "auto" and device == "cuda"):
+        return "bf16"
+    return "fp32"
+
+
+def _batch_images(
+    asked: int | None, model: ModelSpec, device: DeviceClass, precision: Precision
+) -> int:
+    detector = model.kind in ("mask_rcnn", "faster_rcnn")
+    if detector and device == "cpu":
+        if asked not in (None, 1):
+            raise SpecError(
+                f"batch_images = {asked}: on a CPU a detector takes 1 image, since its answers "
+                "depend on the size of the batch there, and a larger one is no faster"
+            )
+        return 1
+    if asked is not None:
+        return asked
+    if model.kind == "classical":
+        return 1
+    if device == "cpu":
+        # In fp32 the last bits of a U-Net's answer depend on the size of the batch; in bf16 no
+        # shape was found where they do.
+        return 4 if precision == "bf16" else 1
+    return 4 if detector else 8
+
+
+def _shipped_names() -> list[str]:
+    return sorted(path.stem for path in SHIPPED.glob("*.safetensors"))
+
+
+def _shipped_cards() -> Iterator[ModelCard]:
+    for name in _shipped_names():
+        path = SHIPPED / f"{name}.safetensors"
+        header = read_header(path)
+        yield ModelCard(
+            name=name,
+            task=header.task,
+            kind=header.kind,
+            classes=header.classes[1:],
+            weights=str(path),
+            size_bytes=path.stat().st_size,
+            licence=header.licence,
+            trained_on=header.training.data if header.training else "not recorded",
+            available=True,
+        )
+
+
+def _classical_card() -> ModelCard:
+    return ModelCard(
+        name="classical",
+        task="instances",
+        kind="classical",
+        classes=("object",),
+        weights="",
+        size_bytes=0,
+        licence="",
+        trained_on="",
+        available=True,
+    )
+
+
+def _published_cards() -> Iterator[ModelCard]:
+    for weights in PUBLISHED:
+        cached = weights.cached.is_file()
+        yield ModelCard(
+            name=weights.name,
+            task=weights.task,
+            kind=weights.kind,
+            classes=tuple(name for name in COCO_CLASSES[1:] if name != "N/A"),
+            weights=str(weights.cached) if cached else weights.url,
+            size_bytes=weights.cached.stat().st_size if cached else weights.max_bytes,
+            licence=LICENCE,
+            trained_on=TRAINED_ON,
+            available=cached,
+        )

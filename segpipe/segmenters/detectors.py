@@ -1,0 +1,153 @@
+"""Mask R-CNN and Faster R-CNN as a `Segmenter`.
+
+The network's parts are torchvision's; what follows them (boxes back to the image's frame, masks
+into the image) is done here, in each object's box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from segpipe.errors import SpecError
+from segpipe.geometry import Box
+from segpipe.masks.paint import paint
+from segpipe.masks.paste import paste_masks
+from segpipe.records import CroppedMask, DecodedImage, Instances, Segmentation
+from segpipe.segmenters.base import DeviceMemoryError
+from segpipe.segmenters.detector_network import load_detector
+from segpipe.segmenters.preprocess import Planes, to_planes
+from segpipe.spec import DetectorOptions, SegmentSpec
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detections:
+    """What the network found in one image, best score first.
+
+    Attributes:
+        boxes_xyxy: (N, 4) float32, in pixels of the resized image.
+        scores: (N,) float32 in [0, 1].
+        class_ids: (N,) int32.
+        masks: (N, 28, 28) float32 probabilities in the frame of each box; None for Faster R-CNN.
+        resized: (H, W) of the resized image.
+    """
+
+    boxes_xyxy: FloatArray
+    scores: FloatArray
+    class_ids: npt.NDArray[np.int32]
+    masks: FloatArray | None
+    resized: tuple[int, int]
+
+    def boxes_in(self, shape: tuple[int, int]) -> FloatArray:
+        """The boxes in pixels of an image of `shape` (H, W), of which this one was resized."""
+        y, x = np.asarray(shape, np.float32) / np.asarray(self.resized, np.float32)
+        return self.boxes_xyxy * np.array([x, y, x, y], np.float32)
+
+
+class DetectorSegmenter:
+    """A detector, loaded on its device.
+
+    The network's own limits come from the options. `Segmentation.saturated` says that it found as
+    many objects as it was allowed to. An image so narrow that a side would vanish in the resize
+    has no objects.
+
+    Args:
+        spec: its model has a `preprocess` rule and its options are `DetectorOptions`.
+        weights: the file whose sha256 `spec` names; whoever resolved the spec has checked it.
+
+    Raises:
+        SpecError: the spec is not one of a detector.
+        WeightsError: the file's tensors are not those of the architecture.
+    """
+
+    def __init__(self, spec: SegmentSpec, weights: Path) -> None:
+        if spec.model.preprocess is None or not isinstance(spec.options, DetectorOptions):
+            raise SpecError(f"model {spec.model.name!r} is not described as a detector")
+        self.spec = spec
+        self._preprocess = spec.model.preprocess
+        self._options = spec.options
+        self._device = torch.device(spec.device)
+        network = load_detector(spec.model, spec.options, weights).to(self._device)
+        self._network = network.to(memory_format=torch.channels_last)
+
+    def prepare(self, image: DecodedImage) -> Planes:
+        """Scaled and normalised planes (3, H, W); the network resizes them on the device."""
+        return to_planes(image.pixels, self._preprocess)
+
+    def forward(self, batch: Sequence[Planes]) -> Sequence[Detections]:
+        """Detections in images of one shape; bf16 is for convolutions and products only."""
+        height, width = batch[0].shape[1:]
+        if self._vanishes(height, width):
+            return [self._nothing((height, width))] * len(batch)
+        bf16 = self.spec.precision == "bf16"
+        try:
+            with torch.inference_mode(), torch.autocast(self.spec.device, torch.bfloat16, bf16):
+                return self._detect([torch.from_numpy(planes) for planes in batch])
+        except torch.OutOfMemoryError as error:
+            raise DeviceMemoryError(
+                f"a batch of {len(batch)} images of {height}x{width} does not fit: {error}"
+            ) from error
+
+    def finish(self, raw: Detections, image: DecodedImage) -> Segmentation:
+        """Objects in the image's frame; those of Faster R-CNN fill their boxes."""
+        shape = image.header.shape
+        boxes = raw.boxes_in(shape)
+        if raw.masks is None:
+            masks = filled_boxes(boxes, shape)
+        else:
+            masks = paste_masks(raw.masks, boxes, shape, self._options.mask_threshold)
+        kept = [index for index, crop in enumerate(masks) if crop.mask.any()]
+        instances = Instances(
+            tuple(masks[index] for index in kept),
+            raw.scores[kept],
+            raw.class_ids[kept],
+            saturated=len(masks) == self._options.max_detections,
+            n_discarded=len(masks) - len(kept),
+        )
+        return paint(instances, shape)
+
+    def _detect(self, images: list[torch.Tensor]) -> list[Detections]:
+        network = self._network
+        resized, _ = network.transform([image.to(self._device) for image in images])
+        features = network.backbone(resized.tensors.contiguous(memory_format=torch.channels_last))
+        proposals, _ = network.rpn(resized, features)
+        found, _ = network.roi_heads(features, proposals, resized.image_sizes)
+        return [
+            Detections(
+                one["boxes"].cpu().numpy(),
+                one["scores"].cpu().numpy(),
+                one["labels"].cpu().numpy().astype(np.int32),
+                one["masks"][:, 0].cpu().numpy() if "masks" in one else None,
+                size,
+            )
+            for one, size in zip(found, resized.image_sizes, strict=True)
+        ]
+
+    def _vanishes(self, height: int, width: int) -> bool:
+        short, long = sorted((height, width))
+        scale = min(self._options.min_size / short, self._options.max_size / long)
+        return short * scale < 1
+
+    def _nothing(self, shape: tuple[int, int]) -> Detections:
+        masks = np.empty((0, 28, 28), np.float32) if self.spec.model.kind == "mask_rcnn" else None
+        none = np.empty(0, np.float32)
+        return Detections(none.reshape(0, 4), none, none.astype(np.int32), masks, shape)
+
+
+def filled_boxes(boxes_xyxy: FloatArray, shape: tuple[int, int]) -> tuple[CroppedMask, ...]:
+    """Boxes as masks: rounded (half to even) to half-open pixel boxes inside an image of `shape`.
+
+    A box that holds no pixel after rounding gives an empty mask.
+    """
+    corners = np.rint(boxes_xyxy).astype(np.int64).tolist()
+    boxes = [Box(y0, x0, y1, x1).clip(shape) for x0, y0, x1, y1 in corners]
+    return tuple(
+        CroppedMask(box.y0, box.x0, np.ones((box.height, box.width), np.bool_)) for box in boxes
+    )

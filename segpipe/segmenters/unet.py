@@ -1,0 +1,90 @@
+"""The U-Net as a `Segmenter`: instances or classes from a fully convolutional network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from segpipe.errors import WeightsError
+from segpipe.records import DecodedImage, Segmentation
+from segpipe.segmenters.base import DeviceMemoryError
+from segpipe.segmenters.preprocess import Planes, to_planes
+from segpipe.segmenters.splitting import split_classes, split_instances
+from segpipe.segmenters.unet_network import STRIDE, build_unet
+from segpipe.segmenters.weights import load_tensors
+from segpipe.spec import SegmentSpec, UNetOptions
+
+Maps = npt.NDArray[np.float32]
+"""(C, H, W) probabilities, still padded."""
+
+
+class UNetSegmenter:
+    """A U-Net, loaded on its device.
+
+    Args:
+        spec: its model has a `preprocess` rule and its options are `UNetOptions`.
+        weights: the file whose sha256 `spec` names; whoever resolved the spec has checked it.
+
+    Raises:
+        WeightsError: the file's tensors are not those of the architecture.
+        SpecError: the architecture is not one of a U-Net.
+    """
+
+    def __init__(self, spec: SegmentSpec, weights: Path) -> None:
+        if spec.model.preprocess is None or not isinstance(spec.options, UNetOptions):
+            raise WeightsError(f"{weights}: model {spec.model.name!r} is not described as a U-Net")
+        self.spec = spec
+        self._preprocess = spec.model.preprocess
+        self._options = spec.options
+        self._device = torch.device(spec.device)
+        self._network = load_unet(spec.model.architecture, weights).to(self._device)
+
+    def prepare(self, image: DecodedImage) -> Planes:
+        """Scaled planes (3, H, W), mirrored below and to the right up to the network's stride."""
+        planes = to_planes(image.pixels, self._preprocess)
+        down, right = (-side % STRIDE for side in planes.shape[1:])
+        return np.pad(planes, ((0, 0), (0, down), (0, right)), mode="reflect")
+
+    def forward(self, batch: Sequence[Planes]) -> Sequence[Maps]:
+        """Probabilities for images of one shape; bf16 is for convolutions only."""
+        bf16 = self.spec.precision == "bf16"
+        try:
+            with torch.inference_mode(), torch.autocast(self.spec.device, torch.bfloat16, bf16):
+                planes = torch.from_numpy(np.stack(batch)).to(self._device)
+                logits = self._network(planes.contiguous(memory_format=torch.channels_last))
+                instances = self.spec.model.task == "instances"
+                maps = logits.float().sigmoid() if instances else logits.float().softmax(1)
+                return [one.contiguous().numpy() for one in maps.cpu()]
+        except torch.OutOfMemoryError as error:
+            shape = (len(batch), *batch[0].shape)
+            raise DeviceMemoryError(f"a batch of shape {shape} does not fit: {error}") from error
+
+    def finish(self, raw: Maps, image: DecodedImage) -> Segmentation:
+        """Objects in the image's frame; for a semantic model they are the connected regions."""
+        height, width = image.pixels.shape[:2]
+        maps = raw[:, :height, :width]
+        if self.spec.model.task == "instances":
+            foreground, distance, edge = maps
+            label_image, scores = split_instances(foreground, distance, edge, self._options)
+            return Segmentation(label_image, scores, np.ones(len(scores), np.int32))
+        semantic, label_image, scores, class_ids = split_classes(maps, self._options.min_area)
+        return Segmentation(label_image, scores, class_ids, semantic=semantic)
+
+
+def load_unet(architecture: dict[str, object], weights: Path) -> torch.nn.Module:
+    """The network with the weights of a file, fp32, on the CPU, in eval mode.
+
+    Raises:
+        WeightsError: missing, unexpected or misshapen tensors; the first few are named.
+    """
+    network = build_unet(architecture)
+    tensors = {name: tensor.float() for name, tensor in load_tensors(weights).items()}
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise WeightsError(f"{weights}: not the tensors of its architecture: {error}") from None
+    return network.eval()
