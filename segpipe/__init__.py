@@ -36,6 +36,9 @@ def run(spec: RunSpec, observe: Callable[[Progress], None] | None = None) -> Run
         SpecError: something that was asked for cannot be done as asked.
         SegpipeError: the run failed; what is committed stays, and the next run goes on from it.
     """
+    from segpipe.run import check
+
+    check(spec)  # What is asked wrongly is told before any server starts.
     from segpipe.flows.segment import segment
 
     summary: RunSummary = segment(spec, observe)

@@ -110,9 +110,12 @@ def run(
     _quiet_libraries()
     import segpipe
 
-    console = Console(stderr=True)
-    with progress_display(console) as observe:
-        summary = segpipe.run(spec, observe)
+    try:
+        with progress_display(Console(stderr=True)) as observe:
+            summary = segpipe.run(spec, observe)
+    except KeyboardInterrupt:
+        typer.echo("segpipe: interrupted; run the same command again to go on", err=True)
+        raise typer.Exit(INTERRUPTED) from None
     if as_json:
         typer.echo(json.dumps(asdict(summary)))
     else:
@@ -282,6 +285,8 @@ def _quiet_libraries() -> None:
     """
     defaults = {
         "PREFECT_LOGGING_LEVEL": "WARNING",
+        # Errors reach the terminal as one line of our own, and the server whole.
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
@@ -299,9 +304,6 @@ def main() -> Any:
         _fail(error, 2)
     except SegpipeError as error:
         _fail(error, 1)
-    except KeyboardInterrupt:
-        typer.echo("segpipe: interrupted; run the same command again to go on", err=True)
-        sys.exit(INTERRUPTED)
 
 
 def _fail(error: Exception, code: int) -> None:

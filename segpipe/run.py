@@ -66,6 +66,17 @@ class Progress:
         return (self.total - self.done) / self.rate if self.done else None
 
 
+def check(spec: RunSpec) -> None:
+    """A quick look at what was asked, before anything starts.
+
+    Raises:
+        SpecError: there is no such model, option or source, or the store cannot be one.
+    """
+    resolve(spec)
+    next(iter(list_collection(spec.source)))  # An empty collection says so at its end.
+    create_store(spec.store)
+
+
 class Run:
     """A planned run.
 
