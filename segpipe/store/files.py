@@ -91,10 +91,19 @@ class LocalFiles:
             temporary.unlink(missing_ok=True)
 
     def publish(self, source: str, target: str) -> None:
-        """The bytes of `source` under a second name; nothing happens if that is there already."""
-        with contextlib.suppress(FileExistsError):
-            (self.root / target).parent.mkdir(parents=True, exist_ok=True)
-            os.link(self.root / source, self.root / target)
+        """The bytes of `source` under a second name; nothing happens if that is there already.
+
+        Then `source` may be gone too: another process has published and cleared it.
+        """
+        published = self.root / target
+        published.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(self.root / source, published)
+        except FileExistsError:
+            pass
+        except FileNotFoundError:
+            if not published.exists():
+                raise
 
     def remove_folder(self, path: str) -> None:
         """The folder and all in it; nothing happens if there is none."""

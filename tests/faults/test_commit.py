@@ -21,7 +21,7 @@ from tests.generated import ThresholdSegmenter, chunk_of, make_collection
 
 # A fresh process each time, forked from a clean one that has the imports done.
 SPAWN = multiprocessing.get_context("forkserver")
-SPAWN.set_forkserver_preload(["tests.faults.test_commit"])
+SPAWN.set_forkserver_preload(["tests.faults.warm"])
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +111,18 @@ def test_the_loser_of_a_race_removes_only_its_own_files(
     assert stands == won[0]
     assert list(files.names("staging")) == []
     assert len(list(files.names("masks.zarr"))) == 2  # the winner's group, and zarr.json
+    assert_sound(files, expected)
+
+
+def test_two_may_publish_at_once(tmp_path: Path, chunk: Chunk, expected: str) -> None:
+    """Another run heals the chunk between any two steps of its publication."""
+    files = create_store(tmp_path / "store")
+
+    def heal_meanwhile(operation: str, path: str) -> None:
+        if operation in ("created", "publish", "published"):
+            recover(files)
+
+    process_chunk(chunk, ThresholdSegmenter(), FaultyFiles(files.root, heal_meanwhile), "run")
     assert_sound(files, expected)
 
 

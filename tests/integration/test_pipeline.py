@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,9 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def segment(images: Path, store: Path, size: int, segmenter: Any = None) -> Snapshot:
     files = create_store(store)
-    for chunk in Planner(SPEC.spec_id, size, set()).chunks(refs(images)):
-        process_chunk(chunk, segmenter or ThresholdSegmenter(), files, "run")
+    segmenter = segmenter or ThresholdSegmenter()
+    for chunk in Planner(segmenter.spec.spec_id, size, set()).chunks(refs(images)):
+        process_chunk(chunk, segmenter, files, "run")
     return Snapshot(files)
 
 
@@ -137,6 +139,29 @@ def test_a_crowded_image_gets_wider_labels(tmp_path: Path) -> None:
     assert labels.max() == row["n_objects"] == 260 * 260
     assert list(check_store(snapshot.files)) == []
     assert len(list(snapshot.files.names("masks.zarr"))) == 2
+
+
+class Semantic(ThresholdSegmenter):
+    """The same, with a class for every pixel."""
+
+    def __init__(self) -> None:
+        model = SPEC.model.model_copy(update={"task": "semantic"})
+        super().__init__(SPEC.model_copy(update={"model": model}))
+
+    def finish(self, raw: np.ndarray, image: DecodedImage) -> Segmentation:
+        found = super().finish(raw, image)
+        return replace(found, semantic=(raw > 0).astype(np.uint8))
+
+
+def test_semantic_masks_stand_beside_the_labels(images: Path, tmp_path: Path) -> None:
+    snapshot = segment(images, tmp_path / "store", 30, Semantic())
+    for row in snapshot.image_rows():
+        if row["status"] == "ok":
+            semantic = snapshot.semantic(row)
+            assert semantic is not None
+            assert semantic.dtype == np.uint8
+            assert ((snapshot.label_image(row) > 0) == semantic).all()
+    assert list(check_store(snapshot.files)) == []
 
 
 class Small(ThresholdSegmenter):
