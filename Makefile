@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: venv demo test gates clean
+.PHONY: venv demo test gates check-install clean
 
 venv: $(READY)
 
@@ -28,6 +28,10 @@ gates: venv
 
 test: gates
 	$(BIN)/python -m pytest
+
+# What a user gets who has no checkout: minutes, most of them for PyTorch.
+check-install:
+	PYTHON=$(PYTHON) tests/plain_install.sh
 
 clean:
 	rm -rf .venv demo build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

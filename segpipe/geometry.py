@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, order=True)
 class Box:
-    """A half-open rectangle in pixels, `[y0, y1) x [x0, x1)`; empty if an end is not past its start."""
+    """The pixels of `[y0, y1) x [x0, x1)`; none where an end is not past its start."""
 
     y0: int
     x0: int

@@ -78,7 +78,7 @@ class UNetOptions(Frozen):
 
     kind: Literal["unet"] = "unet"
     foreground_threshold: Fraction = 0.5
-    seed_threshold: Fraction = 0.5
+    min_depth: Fraction = Field(0.2, description="a shallower dip of the distance splits nothing")
     edge_weight: float = Field(0.0, ge=0, le=10)
     min_area: int = Field(16, ge=1, description="pixels")
 

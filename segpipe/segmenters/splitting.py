@@ -1,10 +1,14 @@
 """From the maps that a network draws to objects: the postprocessing of the U-Net.
 
-Touching objects are told apart by a watershed on the distance map, seeded by the objects' cores
-(Beucher and Lantuejoul, 1979; learnt distance maps: Naylor et al., IEEE TMI 2019).
+Touching objects are told apart by a watershed (Beucher and Lantuejoul, 1979) on a learnt distance
+map (Naylor et al., IEEE TMI 2019). Which of its hills are objects of their own, and which a mere
+unevenness of one, is told by how deep the saddle between them is: the hill's dynamics (Grimaud,
+Proc. SPIE 1769, 1992).
 """
 
 from __future__ import annotations
+
+import math
 
 import numba
 import numpy as np
@@ -16,7 +20,8 @@ from segpipe.spec import UNetOptions
 FloatMap = npt.NDArray[np.float32]
 LabelImage = npt.NDArray[np.uint32]
 Scores = npt.NDArray[np.float32]
-Links = npt.NDArray[np.int32]
+Pixels = npt.NDArray[np.int32]
+"""Positions in a flattened image."""
 
 _LEVELS = 256
 
@@ -26,9 +31,9 @@ def split_instances(
 ) -> tuple[LabelImage, Scores]:
     """Objects from the three maps of a network for instances.
 
-    Cores are the connected pixels where `distance - edge_weight * edge` is above
-    `seed_threshold`; each grows downhill over the foreground. Foreground that no core reaches
-    becomes an object of its own. Objects below `min_area` are left out.
+    Each hill of `distance - edge_weight * edge` over the foreground is an object, with the slopes
+    down to its saddles; hills with a saddle less than `min_depth` below the lower one's top are
+    one object. Objects below `min_area` are left out.
 
     Args:
         foreground: (H, W) probability of being inside an object.
@@ -40,14 +45,13 @@ def split_instances(
         The label image (H, W) uint32 with labels 1..N in the order of each object's first pixel,
         row by row, and N scores in [0, 1]: the mean foreground probability in each object.
     """
-    inside = foreground > options.foreground_threshold
-    interior = distance - np.float32(options.edge_weight) * edge
-    cores, count = ndimage.label(inside & (interior > options.seed_threshold))
-    labels = _grow(cores, interior, inside)
-    coreless, extra = ndimage.label(inside & (labels == 0))
-    if extra:
-        labels += np.where(coreless > 0, coreless + count, 0)
-    return _number(labels, np.ascontiguousarray(foreground), count + extra, options.min_area)
+    inside = np.pad(foreground > options.foreground_threshold, 1)
+    heights = np.clip(distance - np.float32(options.edge_weight) * edge, 0, 1)
+    levels = np.pad((heights * (_LEVELS - 1)).astype(np.uint8), 1)
+    depth = math.ceil(options.min_depth * (_LEVELS - 1))
+    labels, count = _hills(levels.ravel(), inside.ravel(), inside.shape[1], depth)
+    labels = labels.reshape(inside.shape)[1:-1, 1:-1]
+    return _number(labels, np.ascontiguousarray(foreground), count, options.min_area)
 
 
 def split_classes(
@@ -77,58 +81,76 @@ def split_classes(
     return semantic, label_image, scores, class_ids[1:]
 
 
-def _grow(
-    cores: npt.NDArray[np.int32], interior: FloatMap, inside: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.int32]:
-    """Cores grown over `inside`, from high `interior` to low; 0 where none can reach."""
-    labels = np.pad(np.where(inside, cores, -1), 1, constant_values=-1)
-    levels = np.pad((np.clip(interior, 0, 1) * (_LEVELS - 1)).astype(np.uint8), 1)
-    _flood(labels.ravel(), levels.ravel(), labels.shape[1])
-    grown: npt.NDArray[np.int32] = np.maximum(labels[1:-1, 1:-1], 0)
-    return grown
-
-
 @numba.njit(cache=True, nogil=True)
-def _flood(labels: npt.NDArray[np.int32], levels: npt.NDArray[np.uint8], width: int) -> None:
-    """Watershed by priority flood, in place: give each 0 in `labels` the label that reaches it.
+def _hills(
+    levels: npt.NDArray[np.uint8], inside: npt.NDArray[np.bool_], width: int, min_depth: int
+) -> tuple[npt.NDArray[np.int32], int]:
+    """Number the hills of a flattened image, whose outermost pixels are not `inside`.
 
-    A pixel is labelled when it is first reached, and waits in the list of its level until the
-    flood has come down to it. Lists are first in, first out, so that objects meet halfway on a
-    plateau. Pixels of -1 are never entered and surround the image.
+    The water falls from the highest level: a pixel that surfaces beside no hill is the top of a
+    new one, beside one hill it belongs to it, and beside two it is their saddle, where they become
+    one if the lower top is less than `min_depth` above. Hills are trees of pixels (union-find).
     """
-    following = np.empty(labels.size, np.int32)
-    first = np.full(_LEVELS, -1, np.int32)
-    last = np.full(_LEVELS, -1, np.int32)
-
-    for pixel in range(labels.size):
-        if labels[pixel] > 0:
-            for step in (-width, -1, 1, width):
-                if labels[pixel + step] == 0:
-                    _wait(pixel, levels[pixel], first, last, following)
-                    break
-    level = _LEVELS - 1
-    while level >= 0:
-        pixel = first[level]
-        if pixel < 0:
-            level -= 1
-            continue
-        first[level] = following[pixel]
+    parent = np.full(levels.size, -1, np.int32)
+    for pixel in _descending(levels, inside):
+        root = -1
         for step in (-width, -1, 1, width):
-            neighbour = pixel + step
-            if labels[neighbour] == 0:
-                labels[neighbour] = labels[pixel]
-                _wait(neighbour, min(level, levels[neighbour]), first, last, following)
+            if parent[pixel + step] < 0:
+                continue
+            other = _root(parent, pixel + step)
+            if root < 0:
+                root = parent[pixel] = other
+            elif other != root:
+                # Signed, as numba would let the difference of two uint8 wrap around.
+                top, saddle = min(levels[root], levels[other]), levels[pixel]
+                if np.int32(top) - np.int32(saddle) < min_depth:
+                    if levels[other] > levels[root]:
+                        root, other = other, root
+                    parent[other] = root
+        if root < 0:
+            parent[pixel] = pixel
+    return _enumerate(parent)
 
 
 @numba.njit(cache=True, nogil=True)
-def _wait(pixel: int, level: int, first: Links, last: Links, following: Links) -> None:
-    """Put a pixel at the end of the list of its level."""
-    if first[level] < 0:
-        first[level] = pixel
-    else:
-        following[last[level]] = pixel
-    last[level] = pixel
-    following[pixel] = -1
+def _descending(levels: npt.NDArray[np.uint8], inside: npt.NDArray[np.bool_]) -> Pixels:
+    """The pixels inside, highest first, and row by row within a level (a counting sort)."""
+    ends = np.zeros(_LEVELS + 1, np.int64)
+    for pixel in range(levels.size):
+        if inside[pixel]:
+            ends[_LEVELS - levels[pixel]] += 1
+    ends = np.cumsum(ends)
+    order = np.empty(ends[-1], np.int32)
+    for pixel in range(levels.size):
+        if inside[pixel]:
+            rank = _LEVELS - 1 - levels[pixel]
+            order[ends[rank]] = pixel
+            ends[rank] += 1
+    return order
+
+
+@numba.njit(cache=True, nogil=True)
+def _root(parent: Pixels, pixel: int) -> int:
+    """The root of a pixel's tree, which is the top of its hill; shortens the way on the way."""
+    while parent[pixel] != pixel:
+        parent[pixel] = parent[parent[pixel]]
+        pixel = parent[pixel]
+    return pixel
+
+
+@numba.njit(cache=True, nogil=True)
+def _enumerate(parent: Pixels) -> tuple[npt.NDArray[np.int32], int]:
+    """Trees to labels 1..N, and N; 0 where there is none."""
+    labels = np.zeros(parent.size, np.int32)
+    count = 0
+    for pixel in range(parent.size):
+        if parent[pixel] == pixel:
+            count += 1
+            labels[pixel] = count
+    for pixel in range(parent.size):
+        if parent[pixel] >= 0:
+            labels[pixel] = labels[_root(parent, pixel)]
+    return labels, count
 
 
 @numba.njit(cache=True, nogil=True)

@@ -62,9 +62,9 @@ def test_classical_has_no_weights() -> None:
 
 def test_header_gives_the_defaults_and_the_run_overrides_them(weights: Path) -> None:
     plain = catalog.resolve(run(str(weights))).spec
-    changed = catalog.resolve(run(str(weights), options={"seed_threshold": 0.7})).spec
+    changed = catalog.resolve(run(str(weights), options={"min_depth": 0.7})).spec
     assert plain.options == UNetOptions(min_area=77)
-    assert changed.options == UNetOptions(min_area=77, seed_threshold=0.7)
+    assert changed.options == UNetOptions(min_area=77, min_depth=0.7)
     assert plain.model.weights_sha256 == sha256_file(weights)
     assert plain.model.classes == ("background", "cell")
     assert (plain.precision, plain.batch_images) == ("fp32", 1)

@@ -37,7 +37,7 @@ HEADER = WeightsHeader(
     architecture={"encoder": "tf_efficientnet_lite0", "outputs": 3},
     classes=("background", "thing"),
     preprocess=Preprocess(scaling=PercentileScaling()),
-    postprocess=UNetOptions(seed_threshold=0.4),
+    postprocess=UNetOptions(min_depth=0.4),
     tile=TileRule(multiple_of=32, max_side=4096),
 )
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3).half(), "b": torch.tensor(3)}
