@@ -39,9 +39,11 @@ def run(spec: RunSpec, observe: Callable[[Progress], None] | None = None) -> Run
     from segpipe.run import check
 
     check(spec)  # What is asked wrongly is told before any server starts.
+    from segpipe.flows.embedded import prefect_api
     from segpipe.flows.segment import segment
 
-    summary: RunSummary = segment(spec, observe)
+    with prefect_api():
+        summary: RunSummary = segment(spec, observe)
     return summary
 
 

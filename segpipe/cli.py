@@ -289,7 +289,6 @@ def _quiet_libraries() -> None:
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
         "DASK_LOGGING__DISTRIBUTED": "error",
     }
     for name, value in defaults.items():

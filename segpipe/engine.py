@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -95,6 +96,15 @@ class ModelPlugin(WorkerPlugin):
         return self.work.load(self.work.spec, self.work.weights, self.work.threads)
 
 
+class DeafPlugin(WorkerPlugin):
+    """A worker that leaves Ctrl-C to the run: a terminal sends it to every process it started."""
+
+    name = "segpipe-deaf"
+
+    def setup(self, worker: Worker) -> None:  # noqa: ARG002 - the interface's
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _process(chunk: Chunk, care: Care) -> Commit:
     """What runs on a worker."""
     plugin = cast(ModelPlugin, get_worker().plugins[PLUGIN])
@@ -118,6 +128,7 @@ def local_cluster(workers: int) -> Iterator[Client]:
         ) as cluster,
         Client(cluster) as client,
     ):
+        client.register_plugin(DeafPlugin())
         yield client
 
 
