@@ -68,7 +68,8 @@ def _lines(console: Console) -> Observer:
         if tenth > shown:
             shown = tenth
             count = f"{progress.done:,} of {progress.total:,} images"
-            console.print(f"{count}  {_rest(progress)}", markup=False, highlight=False)
+            line = f"{count}  {_rest(progress)}".rstrip()
+            console.print(line, markup=False, highlight=False)
 
     return show
 

@@ -28,6 +28,7 @@ from segpipe.store.commits import read_commit
 from segpipe.store.digest import logical_digest
 from segpipe.store.files import LocalFiles
 from segpipe.store.fsck import check_store
+from tests.bad_images import make_bad_inputs
 from tests.generated import SPEC, ThresholdSegmenter, blobs, chunk_of, make_collection, refs
 
 
@@ -87,6 +88,21 @@ def test_care_changes_nothing(images: Path, snapshot: Snapshot, tmp_path: Path) 
     care = Care(label="x-", careful=True)
     process_chunk(chunk_of(images), ThresholdSegmenter(), files, "run", care)
     assert logical_digest(Snapshot(files)) == logical_digest(snapshot)
+
+
+def test_every_bad_input_ends_as_one_row(tmp_path: Path) -> None:
+    """Images that nobody should trust, through the whole pipeline; a broken one costs itself."""
+    images = tmp_path / "images"
+    images.mkdir()
+    expected = make_bad_inputs(images)
+    snapshot = segment(images, tmp_path / "store", 64)
+    rows = {row["path"]: row for row in snapshot.image_rows()}
+    assert set(rows) == {ref.path for ref in refs(images)}
+    for path, row in rows.items():
+        outcome = row["reason"] or row["status"]
+        assert outcome in expected[path], f"{path}: {outcome}: {row['detail']}"
+    assert sum(row["status"] == "ok" for row in rows.values()) > 10
+    assert list(check_store(snapshot.files)) == []
 
 
 def test_the_store_is_sound(snapshot: Snapshot) -> None:

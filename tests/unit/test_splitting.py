@@ -1,12 +1,16 @@
-"""Maps become the objects that they draw, numbered by their first pixel, and nothing else."""
+"""Maps become the objects that they draw, split where the dip between two is deep enough."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from skimage.measure import label
+from skimage.morphology import local_maxima, reconstruction
 from skimage.segmentation import watershed
 
 from segpipe.segmenters.splitting import split_classes, split_instances
@@ -67,8 +71,8 @@ def test_objects_cover_the_foreground_and_are_connected(seed: int, height: int, 
     foreground, distance, edge = random_maps(seed, (height, width))
     labels, scores = split_instances(foreground, distance, edge, KEEP_ALL)
     assert np.array_equal(labels > 0, foreground > 0.5)
-    for label in range(1, len(scores) + 1):
-        assert ndimage.label(labels == label)[1] == 1
+    for number in range(1, len(scores) + 1):
+        assert ndimage.label(labels == number)[1] == 1
 
 
 @settings(deadline=None)
@@ -80,9 +84,9 @@ def test_numbers_follow_the_first_pixels_and_scores_are_means(seed: int, min_are
     present, first = np.unique(labels[labels > 0], return_index=True)
     assert np.array_equal(present, np.arange(1, len(scores) + 1))
     assert np.all(np.diff(first) > 0)
-    for label, score in zip(present, scores, strict=True):
-        assert (labels == label).sum() >= min_area
-        assert score == pytest.approx(foreground[labels == label].mean(), abs=1e-6)
+    for number, score in zip(present, scores, strict=True):
+        assert (labels == number).sum() >= min_area
+        assert score == pytest.approx(foreground[labels == number].mean(), abs=1e-6)
 
 
 def test_small_objects_are_left_out_and_others_renumbered() -> None:
@@ -95,17 +99,32 @@ def test_small_objects_are_left_out_and_others_renumbered() -> None:
     assert np.array_equal(labels == 1, np.pad(np.ones((8, 10), bool), ((2, 2), (10, 10))))
 
 
+def test_a_dip_splits_when_it_is_deep_enough() -> None:
+    distance = np.tile(np.float32([0.2, 0.5, 0.8, 0.6, 0.9, 0.5, 0.2]), (5, 1))
+    foreground, edge = np.ones_like(distance), np.zeros_like(distance)
+
+    def count(min_depth: float) -> int:
+        options = UNetOptions(min_depth=min_depth, min_area=1)
+        return len(split_instances(foreground, distance, edge, options)[1])
+
+    assert count(0.15) == 2  # the dip is 0.2 below the lower top
+    assert count(0.25) == 1
+
+
 def test_agrees_with_the_watershed_of_scikit_image() -> None:
     rng = np.random.default_rng(5)
-    circles = np.column_stack((rng.uniform(0, 200, (80, 2)), rng.uniform(8, 16, 80)))
+    circles = np.column_stack((rng.uniform(0, 200, (60, 2)), rng.uniform(8, 16, 60)))
     _, foreground, distance = maps_of(discs((200, 200), *map(tuple, circles)))
-    ours, _ = split_instances(foreground, distance, np.zeros_like(distance), KEEP_ALL)
-    cores, _ = ndimage.label((distance > 0.5) & (foreground > 0.5))
-    theirs = watershed(-np.floor(distance * 255), cores, mask=foreground > 0.5)
-    theirs[theirs == 0] = theirs.max() + 1  # foreground without a core
+    options = UNetOptions(min_depth=0.3, min_area=1)
+    ours, _ = split_instances(foreground, distance, np.zeros_like(distance), options)
+    levels = np.floor(distance * 255).astype(int)
+    shaved = reconstruction(levels - math.ceil(0.3 * 255) + 1, levels)
+    tops, count = label(local_maxima(shaved, connectivity=1), connectivity=1, return_num=True)
+    theirs = watershed(-levels, tops, mask=foreground > 0.5)
     pairs = np.unique(np.stack((ours, theirs)).reshape(2, -1), axis=1, return_counts=True)[1]
+    assert 30 < ours.max() == count
     # Each of our objects is one of theirs, apart from ties along the seams.
-    assert np.sort(pairs)[::-1][: ours.max() + 1].sum() > 0.98 * ours.size
+    assert np.sort(pairs)[::-1][: count + 1].sum() > 0.98 * ours.size
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 50), (7, 1), (64, 64)])
