@@ -170,11 +170,11 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 def save(path: Path, tensors: dict[str, Tensor], header: WeightsHeader) -> None:
     """Write a weights file, whole or not at all; the same content gives the same bytes."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save as to_bytes
 
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        save_file(tensors, temporary, {METADATA_KEY: header.model_dump_json()})
+        temporary.write_bytes(to_bytes(tensors, {METADATA_KEY: header.model_dump_json()}))
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
