@@ -1,1 +1,1 @@
-"""Prefect flows: when and for whom; what a run does is in `segpipe.run`."""
+"""Prefect flows: when and for whom; what a run does is in `segpipe.execution`."""

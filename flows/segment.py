@@ -20,8 +20,8 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 
 from segpipe.engine import connect
+from segpipe.execution import Progress, Run
 from segpipe.records import RunSummary
-from segpipe.run import Progress, Run
 from segpipe.spec import RunSpec
 
 Observer = Callable[[Progress], None]

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from segpipe.execution import Progress
     from segpipe.records import RunSummary
-    from segpipe.run import Progress
     from segpipe.spec import RunSpec
     from segpipe.store import Snapshot
 
@@ -36,7 +36,7 @@ def run(spec: RunSpec, observe: Callable[[Progress], None] | None = None) -> Run
         SpecError: something that was asked for cannot be done as asked.
         SegpipeError: the run failed; what is committed stays, and the next run goes on from it.
     """
-    from segpipe.run import check
+    from segpipe.execution import check
 
     check(spec)  # What is asked wrongly is told before any server starts.
     from segpipe.flows.embedded import prefect_api

@@ -11,8 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bars
 
 if TYPE_CHECKING:
+    from segpipe.execution import Progress
     from segpipe.records import RunSummary
-    from segpipe.run import Progress
 
 Observer = Callable[["Progress"], None]
 
@@ -49,14 +49,18 @@ def summary_text(summary: RunSummary) -> str:
     """What a run did, in a few lines; markup-free."""
     lines = [
         f"run {summary.run_id}",
-        f"  {summary.ok:,} images segmented, {summary.objects:,} objects",
+        f"  {_count(summary.ok, 'image')} segmented, {_count(summary.objects, 'object')}",
     ]
     if summary.failed:
-        lines.append(f"  {summary.failed:,} images failed: see `segpipe show {summary.store}`")
+        lines.append(f"  {_count(summary.failed, 'image')} failed: segpipe show {summary.store}")
     if summary.skipped:
-        lines.append(f"  {summary.skipped:,} images were done before and left alone")
+        lines.append(f"  {_count(summary.skipped, 'image')} done before and left alone")
     lines.append(f"  {summary.seconds:.1f} s, {summary.images_per_second:.2f} images/s")
     return "\n".join(lines)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def _lines(console: Console) -> Observer:

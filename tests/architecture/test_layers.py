@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import segpipe
+
 ROOT = Path(__file__).resolve().parents[2]
 
 LAYERS = [
@@ -144,6 +146,11 @@ def test_heavy_packages_stay_in_their_rooms(module: str) -> None:
     for name, _ in imports(MODULES[module]):
         rooms = ROOMS.get(name.split(".")[0])
         assert rooms is None or module.startswith(rooms), f"segpipe.{module} imports {name}"
+
+
+def test_no_module_hides_a_public_name() -> None:
+    """Importing `segpipe.x` sets `x` on the package: a function of that name would be gone."""
+    assert not set(segpipe.__all__) & {module.split(".")[0] for module in MODULES}
 
 
 def test_every_package_folder_is_installed() -> None:
