@@ -21,8 +21,8 @@ MODELS = ("classical", "unet-nuclei")
 
 PICTURES = {
     "coins.png": ("classical", "photographs/coins.png"),
-    "stained-tissue.png": ("unet-nuclei", "photographs/ihc.png"),
     "field.png": ("unet-nuclei", "fields/field_02.png"),
+    "dense-field.png": ("unet-nuclei", "fields/field_03.tif"),
 }
 
 QUERIES = {

@@ -32,7 +32,7 @@ LAYERS = [
         "rows",
         "pipeline",
         "engine",
-        "run",
+        "execution",
         "report",
         "query",
         "export",
