@@ -199,13 +199,22 @@ def parse(model: type[T], values: dict[str, Any], where: str) -> T:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        allowed = ", ".join(model.model_fields)
         lines = []
         for problem in error.errors(include_url=False):
             key = ".".join(str(part) for part in problem["loc"]) or "(root)"
             if problem["type"] == "extra_forbidden":
+                allowed = _allowed(model, problem["loc"])
                 lines.append(f"{where}: unknown key {key!r}; allowed: {allowed}")
             else:
                 value = repr(problem["input"])[:80]
                 lines.append(f"{where}: {key} = {value}: {problem['msg']}")
         raise SpecError("\n".join(lines)) from None
+
+
+def _allowed(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    """The keys of the table in which the last key of `location` stands."""
+    for part in location[:-1]:
+        field = model.model_fields.get(str(part))
+        if field is not None and isinstance(field.annotation, type):
+            model = field.annotation if issubclass(field.annotation, BaseModel) else model
+    return ", ".join(model.model_fields)

@@ -16,10 +16,15 @@ from rocrate_validator import services
 from rocrate_validator.models import Severity, ValidationResult
 from rocrate_validator.utils.http import HttpRequester
 
+from segpipe.engine import local_cluster
+from segpipe.errors import EngineError
+from segpipe.execution import Run
 from segpipe.provenance.crate import crate_json
 from segpipe.provenance.record import Device, PlanSummary, RunRecord, finish_record, start_record
 from segpipe.records import Commit, StoredFile
 from segpipe.spec import ClassicalOptions, ModelSpec, RunSpec, SegmentSpec, UNetOptions
+from segpipe.store import open_store
+from tests.generated import make_collection
 
 # rdflib's own parser uses what rdflib has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:ConjunctiveGraph is deprecated")
@@ -188,3 +193,48 @@ def test_nothing_outside_the_crate_is_named_by_a_relative_id(tmp_path: Path) -> 
 def test_a_collection_is_named_by_where_it_is(source: str, identifier: str, kind: str) -> None:
     entities = graph(record_of(Path("/"), source=source))
     assert entities[identifier]["@type"] == kind
+
+
+@pytest.fixture(scope="module")
+def real_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a run that was really made, workers and all."""
+    root = tmp_path_factory.mktemp("real")
+    images = make_collection(root / "images", 4, broken=[1])
+    run = Run(RunSpec(source=str(images), store=str(root / "store"), model="classical"))
+    with run.recorded(), local_cluster(1) as client:
+        for _ in run.process(client):
+            pass
+    return root / "store" / "runs" / run.run_id
+
+
+def test_the_crate_of_a_real_run_is_valid(
+    real_run: Path, validate: Callable[[Path, Severity], ValidationResult]
+) -> None:
+    result = validate(real_run, Severity.REQUIRED)
+    assert result.passed(), [issue.message for issue in result.get_issues()]
+
+
+def test_the_record_of_a_real_run_says_what_was_done(real_run: Path) -> None:
+    record = RunRecord.from_json((real_run / "record.json").read_text())
+    assert record.status == "completed"
+    assert record.summary is not None
+    assert (record.summary.ok, record.summary.failed) == (3, 1)
+    assert sum(record.failures.by_reason.values()) == len(record.failures.listed) == 1
+    assert [chunk.images for chunk in record.chunks] == [4]
+    assert record.outputs.commits == 1
+    assert SegmentSpec.model_validate(record.segment_spec).spec_id == record.spec_id
+
+
+def test_a_run_that_fails_says_why(tmp_path: Path) -> None:
+    images = make_collection(tmp_path / "images", 2)
+    run = Run(RunSpec(source=str(images), store=str(tmp_path / "store"), model="classical"))
+
+    def lose_the_cluster() -> None:
+        with run.recorded():
+            raise EngineError("the cluster is gone")
+
+    with pytest.raises(EngineError):
+        lose_the_cluster()
+    (record,) = open_store(tmp_path / "store").records()
+    assert record["status"] == "failed"
+    assert record["error"] == "EngineError: the cluster is gone"

@@ -18,6 +18,13 @@ def test_an_unknown_key_is_named_with_what_is_allowed() -> None:
         parse(RunSpec, {"source": "a", "store": "b", "chunk_size": 3}, "night.toml")
 
 
+def test_an_unknown_key_of_a_table_is_named_with_what_the_table_allows() -> None:
+    values = {"source": "a", "store": "b", "limits": {"pixels": 3}}
+    allowed = "max_pixels, max_file_bytes, decode_seconds"
+    with pytest.raises(SpecError, match=rf"unknown key 'limits\.pixels'; allowed: {allowed}$"):
+        parse(RunSpec, values, "night.toml")
+
+
 def test_a_wrong_value_is_named() -> None:
     with pytest.raises(SpecError, match=r"max_failed = 2"):
         parse(RunSpec, {"source": "a", "store": "b", "max_failed": 2}, "here")
