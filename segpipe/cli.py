@@ -69,7 +69,9 @@ def run(
     dask_address: Annotated[
         str | None, typer.Option(help="A running Dask scheduler, e.g. tcp://host:8786.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda. [default: auto]")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto (what this machine has), cpu or cuda.")
+    ] = None,
     max_failed: Annotated[
         float | None,
         typer.Option(help="Exit with 3 if a larger fraction of images fails. [default: 0.1]"),

@@ -67,7 +67,7 @@ class Work:
     Attributes:
         store: path of the store, the same on every worker.
         weights: path of the weights file, or None.
-        threads: computing threads of a worker; None leaves the library's own choice.
+        threads: computing threads of a worker; None for as many as it was started with.
         load: makes the model on the worker.
     """
 
@@ -87,13 +87,17 @@ class ModelPlugin(WorkerPlugin):
     def __init__(self, work: Work) -> None:
         self.work = work
 
-    def setup(self, worker: Worker) -> None:  # noqa: ARG002 - the interface's
-        """One chunk at a time, also on workers that were started with several threads."""
+    def setup(self, worker: Worker) -> None:
+        """One chunk at a time, with all the threads that the worker was started with.
+
+        Dask would run a chunk on each thread, and presets every worker to compute with one.
+        """
         self.turn = threading.Lock()
+        self.threads = self.work.threads or worker.state.nthreads
 
     @cached_property
     def segmenter(self) -> Segmenter[Any, Any]:
-        return self.work.load(self.work.spec, self.work.weights, self.work.threads)
+        return self.work.load(self.work.spec, self.work.weights, self.threads)
 
 
 class DeafPlugin(WorkerPlugin):

@@ -128,7 +128,7 @@ class Run:
 
     @property
     def threads(self) -> int | None:
-        """Computing threads of a worker; on an existing cluster, its own business."""
+        """Computing threads of a worker; on an existing cluster, those it was started with."""
         if self.spec.dask_address is not None:
             return None
         return max(1, len(os.sched_getaffinity(0)) // self.workers)
