@@ -21,6 +21,7 @@ from segpipe.masks.paste import paste_masks
 from segpipe.records import CroppedMask, DecodedImage, Instances, Segmentation
 from segpipe.segmenters.base import DeviceMemoryError
 from segpipe.segmenters.detector_network import load_detector
+from segpipe.segmenters.devices import inference
 from segpipe.segmenters.preprocess import Planes, to_planes
 from segpipe.spec import DetectorOptions, SegmentSpec
 
@@ -86,9 +87,8 @@ class DetectorSegmenter:
         height, width = batch[0].shape[1:]
         if self._vanishes(height, width):
             return [self._nothing((height, width))] * len(batch)
-        bf16 = self.spec.precision == "bf16"
         try:
-            with torch.inference_mode(), torch.autocast(self.spec.device, torch.bfloat16, bf16):
+            with inference(self.spec):
                 return self._detect([torch.from_numpy(planes) for planes in batch])
         except torch.OutOfMemoryError as error:
             raise DeviceMemoryError(

@@ -12,6 +12,7 @@ import torch
 from segpipe.errors import WeightsError
 from segpipe.records import DecodedImage, Segmentation
 from segpipe.segmenters.base import DeviceMemoryError
+from segpipe.segmenters.devices import inference
 from segpipe.segmenters.preprocess import Planes, to_planes
 from segpipe.segmenters.splitting import split_classes, split_instances
 from segpipe.segmenters.unet_network import STRIDE, build_unet
@@ -51,9 +52,8 @@ class UNetSegmenter:
 
     def forward(self, batch: Sequence[Planes]) -> Sequence[Maps]:
         """Probabilities for images of one shape; bf16 is for convolutions only."""
-        bf16 = self.spec.precision == "bf16"
         try:
-            with torch.inference_mode(), torch.autocast(self.spec.device, torch.bfloat16, bf16):
+            with inference(self.spec):
                 planes = torch.from_numpy(np.stack(batch)).to(self._device)
                 logits = self._network(planes.contiguous(memory_format=torch.channels_last))
                 instances = self.spec.model.task == "instances"
