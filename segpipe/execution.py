@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow.dataset as ds
@@ -83,7 +82,6 @@ class Run:
     Attributes:
         run_id: sorts by the time of its start.
         plan: what there is to do.
-        ignored: files of the collection that are no images, and were left alone.
     """
 
     def __init__(self, spec: RunSpec) -> None:
@@ -103,7 +101,7 @@ class Run:
         self.files: LocalFiles = create_store(spec.store)
         probe(self.files)
         recover(self.files)
-        self.plan, self.ignored = self._make_plan()
+        self.plan = self._make_plan()
         self._commits: list[Commit] = []
         environment = describe_environment()
         device = self.model.spec.device
@@ -133,15 +131,12 @@ class Run:
             return None
         return max(1, len(os.sched_getaffinity(0)) // self.workers)
 
-    @property
-    def weights(self) -> Path | None:
-        return self.model.weights_path
-
     def process(self, client: Client) -> Iterator[Progress]:
         """Do the plan on a cluster, saying after each chunk where the run stands."""
         from segpipe.engine import Work, run_chunks
 
-        work = Work(self.run_id, str(self.files.root), self.model.spec, self.weights, self.threads)
+        model = self.model
+        work = Work(self.run_id, str(self.files.root), model.spec, model.weights_path, self.threads)
         for commit in run_chunks(client, work, self._chunks()):
             self._commits.append(commit)
             yield self.progress
@@ -193,7 +188,7 @@ class Run:
             raise
         self._finish_record("completed")
 
-    def _make_plan(self) -> tuple[PlanSummary, int]:
+    def _make_plan(self) -> PlanSummary:
         spec_id = self.model.spec.spec_id
         planner = Planner(spec_id, self.spec.chunk_images, done_images(self.files, spec_id))
         listing = list_collection(self.spec.source)
@@ -206,8 +201,13 @@ class Run:
                 yield chunk
 
         digest = write_plan(self.files, self.run_id, counted())
-        plan = PlanSummary(digest, images=planner.planned, skipped=planner.skipped, **counts)
-        return plan, listing.ignored
+        return PlanSummary(
+            digest,
+            images=planner.planned,
+            skipped=planner.skipped,
+            ignored=listing.ignored,
+            **counts,
+        )
 
     def _chunks(self) -> Iterator[Chunk]:
         return read_plan(self.files, self.run_id, self.model.spec.spec_id)

@@ -42,6 +42,7 @@ class PlanSummary:
         chunks, images: to do in this run.
         skipped: images left out because they were committed before.
         refused: images that the listing had already refused; planned, and failed.
+        ignored: files of the collection whose names are no image's; left alone.
     """
 
     digest: str
@@ -49,6 +50,7 @@ class PlanSummary:
     images: int
     skipped: int
     refused: int
+    ignored: int = 0
 
 
 @dataclass(frozen=True, slots=True)

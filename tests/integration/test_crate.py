@@ -200,6 +200,7 @@ def real_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a run that was really made, workers and all."""
     root = tmp_path_factory.mktemp("real")
     images = make_collection(root / "images", 4, broken=[1])
+    (images / "notes.txt").write_text("no image")
     run = Run(RunSpec(source=str(images), store=str(root / "store"), model="classical"))
     with run.recorded(), local_cluster(1) as client:
         for _ in run.process(client):
@@ -221,6 +222,7 @@ def test_the_record_of_a_real_run_says_what_was_done(real_run: Path) -> None:
     assert (record.summary.ok, record.summary.failed) == (3, 1)
     assert sum(record.failures.by_reason.values()) == len(record.failures.listed) == 1
     assert [chunk.images for chunk in record.chunks] == [4]
+    assert record.plan.ignored == 1
     assert record.outputs.commits == 1
     assert SegmentSpec.model_validate(record.segment_spec).spec_id == record.spec_id
 
