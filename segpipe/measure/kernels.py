@@ -98,14 +98,14 @@ def measure_regions(
 
     Args:
         labels: (h, w).
-        wanted: labels to measure, from 1; row `label - 1` of the arrays below is theirs.
+        wanted: (N,) labels to measure, from 1; row i of the arrays below is that of `wanted[i]`.
         boxes: (N, 4), tight, each with at least one pixel of its label.
         pixels: (h, w, C), of the same frame as `labels`.
         shapes: (N, 7), written; the centroid is relative to the box.
         intensities: (N, 4, C), written; not finite where float64 overflows.
     """
-    for number in wanted:
-        label, i = np.uint32(number), number - 1
+    for i, number in enumerate(wanted):
+        label = np.uint32(number)
         y0, x0, y1, x1 = boxes[i]
         rim = np.zeros((y1 - y0 + 2, x1 - x0 + 2), np.uint8)
         left = np.full(y1 - y0, x1 - x0, np.int64)

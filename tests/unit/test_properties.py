@@ -127,6 +127,21 @@ def test_own_mask_is_measured_whole_where_another_object_hides_it(
     assert measured["area_visible"].tolist() == [(labels == 1).sum(), (labels == 2).sum()]
 
 
+@given(label_images, st.sets(st.integers(1, 4)))
+@settings(deadline=None)
+@example(np.array([[1, 2, 2, 3, 3, 3]], np.uint32), {1, 2})
+def test_which_objects_have_a_mask_of_their_own_changes_nothing(
+    labels: npt.NDArray[np.uint32], chosen: set[int]
+) -> None:
+    labels = consecutive(labels)
+    own = {i: CroppedMask(0, 0, labels == i) for i in chosen if (labels == i).any()}
+    pixels = np.arange(labels.size, dtype=np.uint16).reshape(*labels.shape, 1)
+    expected = measure_objects(segmentation(labels), pixels)
+    measured = measure_objects(segmentation(labels, own), pixels)
+    for name, column in expected.items():
+        np.testing.assert_array_equal(measured[name], column, err_msg=name)
+
+
 def test_fully_hidden_object_has_no_visible_area() -> None:
     labels = np.ones((3, 3), np.uint32)
     own = {1: CroppedMask(0, 0, np.ones((3, 3), bool)), 2: CroppedMask(1, 1, np.ones((1, 1), bool))}
