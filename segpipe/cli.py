@@ -159,19 +159,64 @@ def query(
 @app.command("eval")
 def evaluate(
     store: Store,
-    truth: Annotated[Path, typer.Option(help="Folder of label images, paired by file stem.")],
+    truth: Annotated[
+        list[Path],
+        typer.Option(
+            help="Folder of label or class images, paired by file stem; or COCO JSON, of "
+            "instances or panoptic, which may be given several times."
+        ),
+    ],
     model: OfModel = None,
+    index: Annotated[
+        Path | None, typer.Option(help="CSV with a row per image, for --by and --cluster.")
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Column of --index whose values are reported one by one.")
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of --index that tells which images belong together, such as the "
+            "subject: intervals then resample its values. [default: each image for itself]"
+        ),
+    ] = None,
+    resamples: Annotated[
+        int, typer.Option(min=0, help="For the 95% intervals; 0 for none.")
+    ] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the resampling.")] = 0,
+    binary_truth: Annotated[
+        bool,
+        typer.Option(
+            "--binary-truth", help="All values above 0 of a truth are the model's one class."
+        ),
+    ] = False,
+    picture: Annotated[
+        Path | None, typer.Option(help="PNG to write: the worst, median and best image.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare results with a truth: average precision, Dice, counts.
+    """Compare results with a truth: average precision, COCO mAP, panoptic quality, Dice, counts.
 
     \b
     segpipe eval results/ --truth labels/
+    segpipe eval results/ --truth labels/ --index index.csv --by kind --picture examples.png
+    segpipe eval results/ --truth classes/ --index index.csv --by subject --cluster subject
+    segpipe eval results/ --truth annotations.json --json
     """
     import segpipe
-    from segpipe.report.evaluate import evaluate_store, format_evaluation
+    from segpipe.report.comparison import Comparison
+    from segpipe.report.evaluate import evaluate as compare
+    from segpipe.report.evaluation import Intervals
+    from segpipe.report.evaluation_table import format_evaluation
+    from segpipe.report.subgroups import ImageIndex
 
-    evaluation = evaluate_store(segpipe.open_store(store).of_model(model), truth)
+    comparison = Comparison(segpipe.open_store(store).of_model(model), truth, binary_truth)
+    columns = ImageIndex(index) if index is not None else None
+    evaluation = compare(comparison, columns, Intervals(by, cluster, seed, resamples))
+    if picture is not None:
+        from segpipe.report.evaluation_picture import draw_examples
+
+        draw_examples(comparison, evaluation).save(picture, "PNG")
     typer.echo(json.dumps(evaluation.to_dict()) if as_json else format_evaluation(evaluation))
 
 

@@ -1,108 +1,29 @@
 """Agreement of predicted objects with true ones.
 
-A truth and a prediction match at a threshold where IoU >= threshold, each at most once. Above
-0.5 no object can have two partners, as objects of a label image do not overlap; at 0.5 and below
-the matching with the most pairs counts. The average precision of one threshold is
+What matches is said in `segpipe.measure.matching`. The average precision of one IoU threshold is
 TP / (TP + FP + FN), as in the Data Science Bowl 2018 (Caicedo et al., Nature Methods 2019);
 "AP" without a threshold is its mean over `THRESHOLDS`.
 
-Where there is nothing to find and nothing was found (TP + FP + FN = 0), precision and Dice are 1.
+The panoptic quality (Kirillov et al., CVPR 2019) is PQ = SQ x RQ, of matches with IoU > 0.5: the
+segmentation quality SQ is the mean IoU of the matches (0 where there is none), the recognition
+quality RQ is TP / (TP + FP / 2 + FN / 2).
+
+Where there is nothing to find and nothing was found (TP + FP + FN = 0), all of these are 1.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from segpipe.errors import InvariantError
+from segpipe.measure.matching import Labels, Mask, Overlaps, match, segments, true_positives
 
 THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
 """IoU 0.5, 0.55 ... 0.95, each the float nearest to that decimal (a sum of steps would not be)."""
-
-Labels = npt.NDArray[np.integer[Any]]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Overlaps:
-    """Which true and predicted objects share pixels: a sparse table of IoU.
-
-    Attributes:
-        n_truth, n_predicted: objects.
-        truth, predicted: (K,) index of the object among those of its image, by label; int64.
-        iou: (K,) intersection over union in (0, 1]; float64.
-        truth_pixels, predicted_pixels, common_pixels: foreground of each and of both.
-    """
-
-    n_truth: int
-    n_predicted: int
-    truth: npt.NDArray[np.int64]
-    predicted: npt.NDArray[np.int64]
-    iou: npt.NDArray[np.float64]
-    truth_pixels: int
-    predicted_pixels: int
-    common_pixels: int
-
-
-def match(truth: Labels, predicted: Labels) -> Overlaps:
-    """Compare two label images; memory and time go with the pixels, not with pairs of objects.
-
-    Args:
-        truth, predicted: (H, W) integers from 0 (background) to 2**32 - 1; labels need not be
-            consecutive.
-
-    Raises:
-        InvariantError: shapes or types do not fit.
-    """
-    if truth.shape != predicted.shape:
-        raise InvariantError(
-            f"truth {truth.shape} and prediction {predicted.shape} differ in shape"
-        )
-    truth_labels, truth_areas = _areas(truth)
-    predicted_labels, predicted_areas = _areas(predicted)
-    both = (truth > 0) & (predicted > 0)
-    pairs = truth[both].astype(np.uint64) << np.uint64(32) | predicted[both].astype(np.uint64)
-    pair_labels, common = np.unique(pairs, return_counts=True)
-    i = np.searchsorted(truth_labels, pair_labels >> np.uint64(32))
-    j = np.searchsorted(predicted_labels, pair_labels & np.uint64(0xFFFFFFFF))
-    return Overlaps(
-        n_truth=len(truth_labels),
-        n_predicted=len(predicted_labels),
-        truth=i,
-        predicted=j,
-        iou=common / (truth_areas[i] + predicted_areas[j] - common),
-        truth_pixels=int(truth_areas.sum()),
-        predicted_pixels=int(predicted_areas.sum()),
-        common_pixels=int(common.sum()),
-    )
-
-
-def _areas(labels: Labels) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
-    """The labels that occur, ascending, and their pixel counts."""
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise InvariantError(f"a label image of {labels.dtype}; labels are integers")
-    values, counts = np.unique(labels[labels != 0], return_counts=True)
-    if len(values) and not 0 < values[0] <= values[-1] < 1 << 32:
-        raise InvariantError(f"labels {values[0]} to {values[-1]}; allowed are 0 to 2**32 - 1")
-    return values.astype(np.uint64), counts
-
-
-def true_positives(overlaps: Overlaps, threshold: float) -> int:
-    """Pairs of a truth and a prediction with IoU >= threshold: the most there can be."""
-    enough = overlaps.iou >= threshold
-    if threshold > 0.5:
-        return int(enough.sum())
-    pairs = overlaps.truth[enough], overlaps.predicted[enough]
-    graph = coo_array(
-        (np.ones(int(enough.sum()), np.int8), pairs),
-        shape=(overlaps.n_truth, overlaps.n_predicted),
-    ).tocsr()
-    return int((maximum_bipartite_matching(graph) >= 0).sum())
 
 
 def average_precision(true_positives: int, n_truth: int, n_predicted: int) -> float:
@@ -122,8 +43,11 @@ class Agreement:
 
     Attributes:
         name: of the image.
-        n_truth, n_predicted: objects.
+        n_truth, n_predicted: objects that count.
         true_positives: at each of `THRESHOLDS`.
+        n_segments: matches of the panoptic quality, those with IoU > 0.5.
+        segment_iou: sum of the IoU of these.
+        n_excused: predicted objects besides `n_predicted`: in a crowd, or where nothing is known.
         truth_pixels, predicted_pixels, common_pixels: foreground of each and of both.
     """
 
@@ -131,19 +55,40 @@ class Agreement:
     n_truth: int
     n_predicted: int
     true_positives: tuple[int, ...]
+    n_segments: int
+    segment_iou: float
+    n_excused: int
     truth_pixels: int
     predicted_pixels: int
     common_pixels: int
 
     @classmethod
-    def of(cls, name: str, truth: Labels, predicted: Labels) -> Agreement:
-        """Compare two (H, W) label images; raises as `match` does."""
-        overlaps = match(truth, predicted)
+    def of(
+        cls,
+        name: str,
+        truth: Labels,
+        predicted: Labels,
+        void: Mask | None = None,
+        crowd: Mask | None = None,
+    ) -> Agreement:
+        """Compare two (H, W) label images; arguments and errors are those of `match`."""
+        return cls.of_overlaps(name, match(truth, predicted, void, crowd))
+
+    @classmethod
+    def of_overlaps(cls, name: str, overlaps: Overlaps) -> Agreement:
+        """The counts of objects that were compared."""
+        matched, iou = segments(overlaps)
+        excused = overlaps.excused.copy()
+        excused[matched] = False
+        n_excused = int(excused.sum())
         return cls(
             name=name,
             n_truth=overlaps.n_truth,
-            n_predicted=overlaps.n_predicted,
-            true_positives=tuple(true_positives(overlaps, t) for t in THRESHOLDS),
+            n_predicted=overlaps.n_predicted - n_excused,
+            true_positives=tuple(true_positives(overlaps, threshold) for threshold in THRESHOLDS),
+            n_segments=len(iou),
+            segment_iou=math.fsum(iou),
+            n_excused=n_excused,
             truth_pixels=overlaps.truth_pixels,
             predicted_pixels=overlaps.predicted_pixels,
             common_pixels=overlaps.common_pixels,
@@ -159,6 +104,9 @@ class Agreement:
             true_positives=tuple(
                 sum(image.true_positives[k] for image in images) for k in range(len(THRESHOLDS))
             ),
+            n_segments=sum(image.n_segments for image in images),
+            segment_iou=math.fsum(image.segment_iou for image in images),
+            n_excused=sum(image.n_excused for image in images),
             truth_pixels=sum(image.truth_pixels for image in images),
             predicted_pixels=sum(image.predicted_pixels for image in images),
             common_pixels=sum(image.common_pixels for image in images),
@@ -175,6 +123,24 @@ class Agreement:
     def ap(self) -> float:
         """Mean of `precisions`."""
         return float(np.mean(self.precisions))
+
+    @property
+    def sq(self) -> float:
+        """Segmentation quality: the mean IoU of matches."""
+        if self.n_segments:
+            return self.segment_iou / self.n_segments
+        return 0.0 if self.n_truth + self.n_predicted else 1.0
+
+    @property
+    def rq(self) -> float:
+        """Recognition quality: F1 of the matches."""
+        objects = self.n_truth + self.n_predicted
+        return 2 * self.n_segments / objects if objects else 1.0
+
+    @property
+    def pq(self) -> float:
+        """Panoptic quality of one class of objects; of several it is the mean of theirs."""
+        return self.sq * self.rq
 
     @property
     def dice(self) -> float:
@@ -198,7 +164,11 @@ class Agreement:
             "ap50": self.precisions[0],
             "precision": dict(zip(keys, self.precisions, strict=True)),
             "true_positives": dict(zip(keys, self.true_positives, strict=True)),
+            "pq": self.pq,
+            "sq": self.sq,
+            "rq": self.rq,
             "dice": self.dice,
+            "n_excused": self.n_excused,
         }
 
 

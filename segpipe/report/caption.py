@@ -41,17 +41,18 @@ def printable(name: str) -> str:
     return clean if len(clean) <= _MAX_NAME else clean[: _MAX_NAME - 3] + "..."
 
 
-def add_caption(picture: Picture, entries: Sequence[Entry]) -> Picture:
+def add_caption(picture: Picture, entries: Sequence[Entry], size: int | None = None) -> Picture:
     """The picture with a strip below that holds `entries`, wrapped; what does not fit is counted.
 
     Args:
         picture: (H, W, 3).
+        size: of the text in pixels; None for `font_size` of the picture.
 
     Returns:
         (H + strip, W, 3).
     """
     height, width = picture.shape[:2]
-    size = font_size((height, width))
+    size = font_size((height, width)) if size is None else size
     font = text_font(size)
     lines = _wrap(entries, font, width - size)
     step = int(size * 1.5)

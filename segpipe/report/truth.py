@@ -1,11 +1,11 @@
-"""True label images: which one belongs to which image, and reading them."""
+"""True label images and class images: which one belongs to which image, and reading them."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,9 @@ from segpipe.store.snapshot import Row
 SUFFIXES = (".png", ".tif", ".tiff")
 
 _ADVICE = "put the truth in the same subfolders, under the same names, as the images"
+
+Entry = TypeVar("Entry")
+"""What says where a truth is; its `str` names it in messages."""
 
 
 def find_truth(folder: Path) -> dict[str, Path]:
@@ -41,16 +44,16 @@ def find_truth(folder: Path) -> dict[str, Path]:
     return found
 
 
-def pair(images: Sequence[Row], truth: Mapping[str, Path]) -> list[tuple[Row, Path]]:
+def pair(images: Sequence[Row], truth: Mapping[str, Entry]) -> list[tuple[Row, Entry]]:
     """The truth of each image that has one, in the order of the images.
 
     A truth belongs to the image of the same relative path, with its suffix (`a/b.tif.png` to
     `a/b.tif`) or without (`a/b.png`); the truths and images that are left belong together by
-    their stem, whatever their folders.
+    their name, with suffix or without, whatever their folders.
 
     Args:
         images: rows of `images`; `path` and `uri` are used.
-        truth: as `find_truth` gives it.
+        truth: by relative path, with or without suffix, as `find_truth` gives it.
 
     Raises:
         SpecError: a truth fits several images, or several truths fit an image.
@@ -64,12 +67,13 @@ def pair(images: Sequence[Row], truth: Mapping[str, Path]) -> list[tuple[Row, Pa
             rest.append(row)
         else:
             _claim(owner, key, row, truth)
-    by_stem = defaultdict(list)
+    by_name = defaultdict(list)
     for key in truth:
         if key not in owner:
-            by_stem[PurePosixPath(key).name].append(key)
+            by_name[PurePosixPath(key).name].append(key)
     for row in rest:
-        fitting = by_stem[PurePosixPath(row["path"]).stem]
+        path = PurePosixPath(row["path"])
+        fitting = [key for name in dict.fromkeys((path.name, path.stem)) for key in by_name[name]]
         if len(fitting) > 1:
             raise SpecError(
                 f"{truth[fitting[0]]} and {truth[fitting[1]]} both fit {row['uri']}; {_ADVICE}"
@@ -80,7 +84,7 @@ def pair(images: Sequence[Row], truth: Mapping[str, Path]) -> list[tuple[Row, Pa
     return [(row, found[row["uri"]]) for row in images if row["uri"] in found]
 
 
-def _claim(owner: dict[str, Row], key: str, row: Row, truth: Mapping[str, Path]) -> None:
+def _claim(owner: dict[str, Row], key: str, row: Row, truth: Mapping[str, Entry]) -> None:
     if key in owner:
         raise SpecError(f"{truth[key]} fits both {owner[key]['uri']} and {row['uri']}; {_ADVICE}")
     owner[key] = row

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from segpipe.errors import InvariantError
+from segpipe.measure.boxes import match_boxes
 from segpipe.measure.evaluation import (
     THRESHOLDS,
     Agreement,
@@ -21,6 +22,7 @@ from segpipe.measure.evaluation import (
     match,
     true_positives,
 )
+from segpipe.measure.matching import segments
 
 label_pairs = hnp.array_shapes(min_dims=2, max_dims=2, max_side=9).flatmap(
     lambda shape: st.tuples(
@@ -175,3 +177,100 @@ def test_thresholds_are_the_decimals() -> None:
     assert [str(threshold) for threshold in THRESHOLDS] == [
         "0.5", "0.55", "0.6", "0.65", "0.7", "0.75", "0.8", "0.85", "0.9", "0.95"
     ]  # fmt: skip
+
+
+def slow_panoptic(truth, predicted, void, crowd) -> tuple[float, int, int, int]:
+    """Sum of IoU, TP, FP, FN, from dense masks as the panoptic task of COCO counts them."""
+    iou_sum, matched_truth, matched_found = 0.0, set(), set()
+    for t in set(truth[truth > 0].tolist()):
+        for p in set(predicted[predicted > 0].tolist()):
+            a, b = truth == t, (predicted == p) & ~void
+            iou = (a & b).sum() / (a | b).sum()
+            if iou > 0.5:
+                iou_sum += iou
+                matched_truth.add(t)
+                matched_found.add(p)
+    missed = set(truth[truth > 0].tolist()) - matched_truth
+    wrong = {
+        p
+        for p in set(predicted[predicted > 0].tolist()) - matched_found
+        if (void | crowd)[predicted == p].mean() <= 0.5
+    }
+    return iou_sum, len(matched_truth), len(wrong), len(missed)
+
+
+regions = label_pairs.flatmap(
+    lambda pair: st.tuples(
+        st.just(pair), hnp.arrays(np.uint8, pair[0].shape, elements=st.integers(0, 2))
+    )
+)
+
+
+@given(regions)
+@settings(deadline=None, max_examples=200)
+def test_panoptic_quality_agrees_with_dense_masks(case) -> None:
+    (truth, predicted), region = case
+    void, crowd = (region == 1) & (truth == 0), region == 2
+    agreement = Agreement.of("", truth, predicted, void, crowd)
+    iou_sum, tp, fp, fn = slow_panoptic(truth, predicted, void, crowd)
+    assert agreement.segment_iou == pytest.approx(iou_sum)
+    assert (agreement.n_segments, agreement.n_truth) == (tp, tp + fn)
+    assert agreement.n_predicted == tp + fp
+    assert agreement.n_predicted + agreement.n_excused == len(
+        set(predicted[predicted > 0].tolist())
+    )
+    if tp + fp + fn:
+        assert agreement.pq == pytest.approx(iou_sum / (tp + fp / 2 + fn / 2))
+        assert agreement.sq == (pytest.approx(iou_sum / tp) if tp else 0)
+    else:
+        assert agreement.pq == 1
+
+
+def test_what_lies_in_a_crowd_or_in_the_unknown_is_excused_unless_it_matches() -> None:
+    truth, predicted = row(1, 1, 0, 0, 0, 0), row(5, 5, 5, 5, 5, 8)
+    void = np.array([[False, False, True, True, True, False]])
+    nothing = np.zeros_like(void)
+    assert Agreement.of("", truth, predicted).precisions[0] == 0  # IoU 2/5; 8 is wrong
+    known = Agreement.of("", truth, predicted, void)
+    assert (known.pq, known.precisions[-1], known.n_excused) == (2 / 3, 1 / 2, 0)
+    excused = Agreement.of("", truth, predicted, nothing, void)
+    assert (excused.n_predicted, excused.n_excused, excused.n_truth) == (1, 1, 1)
+    assert excused.count_error == 0
+
+
+boxes = st.lists(st.tuples(*[st.integers(0, 6)] * 2, *[st.integers(1, 4)] * 2), max_size=4).map(
+    lambda rows: np.array([(x, y, x + w, y + h) for x, y, w, h in rows], float).reshape(-1, 4)
+)
+
+
+@given(boxes, boxes)
+@settings(deadline=None)
+def test_boxes_agree_with_the_masks_that_they_fill(truth, predicted) -> None:
+    def filled(all_boxes) -> list[npt.NDArray]:
+        planes = []
+        for x0, y0, x1, y1 in all_boxes.astype(int):
+            plane = np.zeros((10, 10), bool)
+            plane[y0:y1, x0:x1] = True
+            planes.append(plane)
+        return planes
+
+    table = [
+        [Fraction(int((a & b).sum()), int((a | b).sum())) for b in filled(predicted)]
+        for a in filled(truth)
+    ]
+    nothing = np.zeros((1, 1), bool)
+    overlaps = match_boxes(truth, predicted, nothing, nothing)
+    for percent in (25, 50, 75):
+        expected = slow_true_positives(table, Fraction(percent, 100))
+        assert true_positives(overlaps, percent / 100) == expected
+    best = max(
+        (
+            sum(line[j] for line, j in zip(wide, choice, strict=True) if line[j] > Fraction(1, 2))
+            for wide in [table if len(truth) <= len(predicted) else list(zip(*table, strict=True))]
+            for choice in permutations(range(max(len(truth), len(predicted))), len(wide))
+        ),
+        default=0,
+    )
+    matched, iou = segments(overlaps)
+    assert sum(iou) == pytest.approx(float(best))
+    assert len(set(matched.tolist())) == len(matched)
