@@ -74,13 +74,22 @@ class ClassicalOptions(Frozen):
 
 
 class UNetOptions(Frozen):
-    """From the maps of a U-Net to objects; the defaults come from the weights file."""
+    """From the maps of a U-Net to objects; the defaults come from the weights file.
+
+    Attributes:
+        object_diameter: objects are looked at in this size, pixels: where those that a first look
+            finds are much larger or smaller (by more than the square root of 2), the image is
+            looked at again, at half or double size. 0: never. For instances only.
+        max_magnified_pixels: a double-sized image has no more pixels than this.
+    """
 
     kind: Literal["unet"] = "unet"
     foreground_threshold: Fraction = 0.5
     min_depth: Fraction = Field(0.2, description="a shallower dip of the distance splits nothing")
     edge_weight: float = Field(0.0, ge=0, le=10)
     min_area: int = Field(16, ge=1, description="pixels")
+    object_diameter: float = Field(0.0, ge=0, le=1000)
+    max_magnified_pixels: int = Field(4096 * 4096, ge=1)
 
 
 class DetectorOptions(Frozen):
@@ -95,7 +104,25 @@ class DetectorOptions(Frozen):
     max_size: int = Field(1333, ge=32, le=8192, description="longer side after resizing, pixels")
 
 
-Options = Annotated[ClassicalOptions | UNetOptions | DetectorOptions, Field(discriminator="kind")]
+class RCNNOptions(Frozen):
+    """R-CNN: which regions selective search proposes, and which of them are objects."""
+
+    kind: Literal["rcnn"] = "rcnn"
+    mode: Literal["single", "fast", "quality"] = "fast"
+    min_region: int = Field(20, ge=1, description="of the first segmentation, pixels")
+    search_side: int = Field(
+        1024, ge=32, le=2048, description="longer side, pixels; larger images are shrunk for search"
+    )
+    min_side: int = Field(8, ge=1, description="of a proposal, pixels")
+    max_proposals: int = Field(2000, ge=1, le=65535)
+    score_threshold: Fraction = 0.5
+    nms_threshold: Fraction = 0.3
+    max_detections: int = Field(300, ge=1, le=65535)
+
+
+Options = Annotated[
+    ClassicalOptions | UNetOptions | DetectorOptions | RCNNOptions, Field(discriminator="kind")
+]
 
 
 class Limits(Frozen):
@@ -118,7 +145,7 @@ class ModelSpec(Frozen):
     """
 
     name: str
-    kind: Literal["classical", "unet", "mask_rcnn", "faster_rcnn"]
+    kind: Literal["classical", "unet", "mask_rcnn", "faster_rcnn", "rcnn"]
     task: Literal["instances", "semantic", "boxes"] = "instances"
     weights_sha256: str | None = None
     architecture: dict[str, Any] = {}

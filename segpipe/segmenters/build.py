@@ -40,6 +40,11 @@ def build(
 
             _set_threads(threads)
             return DetectorSegmenter(spec, _verified(spec, weights_path))
+        case "rcnn":
+            from segpipe.segmenters.rcnn import RCNNSegmenter
+
+            _set_threads(threads)
+            return RCNNSegmenter(spec, _verified(spec, weights_path))
         case kind:
             assert_never(kind)
 

@@ -18,6 +18,7 @@ from segpipe.spec import (
     DeviceClass,
     ModelSpec,
     Precision,
+    RCNNOptions,
     RunSpec,
     SegmentSpec,
     UNetOptions,
@@ -29,9 +30,14 @@ SHIPPED = Path(__file__).resolve().parents[1] / "weights"
 
 _PICKLES = {".pth", ".pt", ".pkl", ".pickle", ".ckpt", ".bin"}
 
-_OPTIONS = {"unet": UNetOptions, "mask_rcnn": DetectorOptions, "faster_rcnn": DetectorOptions}
+_OPTIONS = {
+    "unet": UNetOptions,
+    "mask_rcnn": DetectorOptions,
+    "faster_rcnn": DetectorOptions,
+    "rcnn": RCNNOptions,
+}
 
-_AnyOptions = ClassicalOptions | UNetOptions | DetectorOptions
+_AnyOptions = ClassicalOptions | UNetOptions | DetectorOptions | RCNNOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,7 @@ class ModelCard:
         licence: of the weights.
         trained_on: data set.
         available: usable without a download.
+        notice: what whoever uses it has to know, such as limits of use.
     """
 
     name: str
@@ -59,6 +66,7 @@ class ModelCard:
     licence: str
     trained_on: str
     available: bool
+    notice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +122,7 @@ def _find(name: str) -> tuple[ModelSpec, _AnyOptions, Path | None]:
     if path.suffix.lower() in _PICKLES:
         raise WeightsError(
             f"{name}: by its suffix a pickle, which can run code when it is loaded; a weights file "
-            "is a .safetensors file, as `python -m segpipe.training` writes it"
+            "is a .safetensors file, as `segpipe train` writes it"
         )
     if path.suffix != ".safetensors":
         names = ", ".join(card.name for card in models())
@@ -170,8 +178,11 @@ def _batch_images(
     """Images per forward pass; on a CPU in fp32 the last bits of an answer depend on it.
 
     So there it is 1, where more is hardly faster; a detector's answers depend on it in bf16 too.
-    A U-Net's in bf16 were the same for every shape that was tried.
+    A U-Net's in bf16 were the same for every shape that was tried. R-CNN mixes regions of one
+    image only, so images never share a forward pass.
     """
+    if model.kind == "rcnn":
+        return asked or 1
     detector = model.kind in ("mask_rcnn", "faster_rcnn")
     fixed = device == "cpu" and (detector or precision == "fp32")
     if fixed and asked not in (None, 1):
@@ -202,6 +213,7 @@ def _shipped_cards() -> Iterator[ModelCard]:
             licence=header.licence,
             trained_on=header.training.data if header.training else "not recorded",
             available=True,
+            notice=header.notice,
         )
 
 

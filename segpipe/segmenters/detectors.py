@@ -76,7 +76,7 @@ class DetectorSegmenter:
         self._options = spec.options
         self._device = torch.device(spec.device)
         network = load_detector(spec.model, spec.options, weights).to(self._device)
-        self._network = network.to(memory_format=torch.channels_last)
+        self.network = network.to(memory_format=torch.channels_last)
 
     def prepare(self, image: DecodedImage) -> Planes:
         """Scaled and normalised planes (3, H, W); the network resizes them on the device."""
@@ -114,7 +114,7 @@ class DetectorSegmenter:
         return paint(instances, shape)
 
     def _detect(self, images: list[torch.Tensor]) -> list[Detections]:
-        network = self._network
+        network = self.network
         resized, _ = network.transform([image.to(self._device) for image in images])
         features = network.backbone(resized.tensors.contiguous(memory_format=torch.channels_last))
         proposals, _ = network.rpn(resized, features)

@@ -55,27 +55,30 @@ def split_instances(
 
 
 def split_classes(
-    probabilities: FloatMap, min_area: int
+    probabilities: FloatMap, foreground_threshold: float, min_area: int
 ) -> tuple[npt.NDArray[np.uint8], LabelImage, Scores, npt.NDArray[np.int32]]:
     """Regions from the class probabilities of a network for semantic segmentation.
 
     Args:
         probabilities: (C, H, W), C at most 256; class 0 is background.
+        foreground_threshold: a pixel is background unless the other classes together are more
+            probable than this.
         min_area: connected regions with fewer pixels are no objects; the semantic mask keeps them.
 
     Returns:
-        The most probable class (H, W) uint8; a label image (H, W) uint32 of its connected regions,
-        numbered as by `split_instances`; their scores (N,), the mean probability of the class;
-        and their class ids (N,).
+        The class (H, W) uint8, of those that are not background the most probable; a label image
+        (H, W) uint32 of its connected regions, numbered as by `split_instances`; their scores
+        (N,), the mean probability of the class; and their class ids (N,).
     """
-    semantic = probabilities.argmax(0).astype(np.uint8)
+    inside = 1 - probabilities[0] > foreground_threshold
+    semantic = np.where(inside, probabilities[1:].argmax(0) + 1, 0).astype(np.uint8)
     labels = np.zeros(semantic.shape, np.int32)
     count = 0
     for class_id in np.unique(semantic[semantic > 0]):
         regions, found = ndimage.label(semantic == class_id)
         labels += np.where(regions > 0, regions + count, 0)
         count += found
-    label_image, scores = _number(labels, probabilities.max(0), count, min_area)
+    label_image, scores = _number(labels, probabilities[1:].max(0), count, min_area)
     class_ids = np.zeros(len(scores) + 1, np.int32)
     class_ids[label_image] = semantic
     return semantic, label_image, scores, class_ids[1:]

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn import functional
 
 from segpipe.errors import WeightsError
 from segpipe.records import DecodedImage, Segmentation
 from segpipe.segmenters.base import DeviceMemoryError
 from segpipe.segmenters.devices import inference
+from segpipe.segmenters.magnification import choose_magnification, median_diameter, resample
 from segpipe.segmenters.preprocess import Planes, to_planes
 from segpipe.segmenters.splitting import split_classes, split_instances
 from segpipe.segmenters.unet_network import STRIDE, build_unet
@@ -55,13 +57,33 @@ class UNetSegmenter:
         try:
             with inference(self.spec):
                 planes = torch.from_numpy(np.stack(batch)).to(self._device)
-                logits = self._network(planes.contiguous(memory_format=torch.channels_last))
-                instances = self.spec.model.task == "instances"
-                maps = logits.float().sigmoid() if instances else logits.float().softmax(1)
-                return [one.contiguous().numpy() for one in maps.cpu()]
+                maps = self._probabilities(self._network(_channels_last(planes)))
+                if self.spec.model.task == "semantic" or not self._options.object_diameter:
+                    return maps
+                return [self._second_look(planes[i : i + 1], one) for i, one in enumerate(maps)]
         except torch.OutOfMemoryError as error:
             shape = (len(batch), *batch[0].shape)
             raise DeviceMemoryError(f"a batch of shape {shape} does not fit: {error}") from error
+
+    def _probabilities(self, logits: torch.Tensor) -> list[Maps]:
+        instances = self.spec.model.task == "instances"
+        maps = logits.float().sigmoid() if instances else logits.float().softmax(1)
+        return [one.contiguous().numpy() for one in maps.cpu()]
+
+    def _second_look(self, planes: torch.Tensor, first: Maps) -> Maps:
+        """The maps of one image, from half or double its size if its objects ask for it."""
+        foreground, distance, edge = first
+        labels, _ = split_instances(foreground, distance, edge, self._options)
+        diameter = median_diameter(labels)
+        magnification = choose_magnification(diameter, self._options.object_diameter)
+        height, width = planes.shape[2:]
+        size = round(height * magnification), round(width * magnification)
+        if magnification == 1 or size[0] * size[1] > self._options.max_magnified_pixels:
+            return first
+        down, right = (-side % STRIDE for side in size)
+        looked_at = functional.pad(resample(planes, size), (0, right, 0, down), mode="replicate")
+        logits = self._network(_channels_last(looked_at)).float()[..., : size[0], : size[1]]
+        return self._probabilities(resample(logits, (height, width)))[0]
 
     def finish(self, raw: Maps, image: DecodedImage) -> Segmentation:
         """Objects in the image's frame; for a semantic model they are the connected regions."""
@@ -71,8 +93,14 @@ class UNetSegmenter:
             foreground, distance, edge = maps
             label_image, scores = split_instances(foreground, distance, edge, self._options)
             return Segmentation(label_image, scores, np.ones(len(scores), np.int32))
-        semantic, label_image, scores, class_ids = split_classes(maps, self._options.min_area)
+        semantic, label_image, scores, class_ids = split_classes(
+            maps, self._options.foreground_threshold, self._options.min_area
+        )
         return Segmentation(label_image, scores, class_ids, semantic=semantic)
+
+
+def _channels_last(planes: torch.Tensor) -> torch.Tensor:
+    return planes.contiguous(memory_format=torch.channels_last)
 
 
 def load_unet(architecture: dict[str, object], weights: Path) -> torch.nn.Module:

@@ -47,6 +47,7 @@ class TrainingRecord(Frozen):
         recipe: text of the recipe; with the data, the code version and the seed in it, all that
             is needed to do it again.
         steps: updates of the weights.
+        start_sha256: of the weights file that they started from; empty where there was none.
         metrics: measured on validation images: group of images -> metric -> value.
         code_version: of segpipe.
         finished: date, ISO 8601.
@@ -59,6 +60,7 @@ class TrainingRecord(Frozen):
     recipe_sha256: Sha256
     seed: int
     steps: int = Field(ge=1)
+    start_sha256: str = ""
     metrics: dict[str, dict[str, float]] = Field(default_factory=dict)
     code_version: str
     finished: str
@@ -70,6 +72,7 @@ class WeightsHeader(Frozen):
     Attributes:
         format_version: of this header.
         architecture: arguments of the network's constructor.
+        notice: what whoever uses the weights has to know, such as limits of use.
         classes: names by class id; entry 0 is the background.
         preprocess: how pixels become the network's input.
         postprocess: how its output becomes objects; the run's options override it.
@@ -77,10 +80,11 @@ class WeightsHeader(Frozen):
 
     format_version: Literal[1] = 1
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
-    kind: Literal["unet", "mask_rcnn", "faster_rcnn"]
+    kind: Literal["unet", "mask_rcnn", "faster_rcnn", "rcnn"]
     task: Literal["instances", "semantic", "boxes"]
     description: str
     licence: str
+    notice: str = ""
     architecture: dict[str, JsonValue]
     classes: tuple[str, ...] = Field(min_length=2, max_length=256)
     preprocess: Preprocess
@@ -100,7 +104,7 @@ def read_header(path: Path) -> WeightsHeader:
     if not isinstance(text, str):
         raise WeightsError(
             f"{path}: safetensors, but without the header {METADATA_KEY!r} that says how to use "
-            "the weights; make such a file with `python -m segpipe.training`"
+            "the weights; make such a file with `segpipe train`"
         )
     try:
         return parse(WeightsHeader, _json_object(text, path), str(path))
@@ -114,7 +118,8 @@ def _header_bytes(path: Path) -> bytes:
         with path.open("rb") as file:
             start = file.read(8)
             size = int.from_bytes(start, "little")
-            if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
+            is_json = file.read(1) == b"{"  # the low byte of a length may be a pickle's first
+            if not is_json and (start[:4] == b"PK\x03\x04" or start[:1] == b"\x80"):
                 raise WeightsError(
                     f"{path}: a pickle (as torch.save writes it), which can run code when it is "
                     "loaded; only safetensors files are read"
@@ -125,6 +130,7 @@ def _header_bytes(path: Path) -> bytes:
                 raise WeightsError(
                     f"{path}: a header of {size:,} bytes; at most {MAX_HEADER_BYTES:,}"
                 )
+            file.seek(8)
             return file.read(size)
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error

@@ -13,10 +13,14 @@ from torchvision.models import detection
 from segpipe.errors import SpecError, WeightsError
 from segpipe.records import DecodedImage, Header
 from segpipe.segmenters.base import DeviceMemoryError
+from segpipe.segmenters.build import build
+from segpipe.segmenters.catalog import resolve
+from segpipe.segmenters.detector_network import build_detector
 from segpipe.segmenters.detectors import Detections, DetectorSegmenter, filled_boxes
 from segpipe.segmenters.preprocess import to_planes
 from segpipe.segmenters.published import IMAGENET
-from segpipe.spec import DetectorOptions, ModelSpec, SegmentSpec, UNetOptions
+from segpipe.segmenters.weights import TileRule, WeightsHeader, save
+from segpipe.spec import DetectorOptions, ModelSpec, RunSpec, SegmentSpec, UNetOptions
 
 CLASSES = ("background", "cat", "coin")
 # Small inputs give few proposals, which is what takes the time.
@@ -211,6 +215,73 @@ class Exploit:
 
     def __reduce__(self) -> tuple:
         return open, (str(self.path), "w")
+
+
+LIGHT = {
+    "backbone": "lite0_fpn",
+    "fpn_channels": 16,
+    "anchor_sizes": [8, 16, 32, 64],
+    "box_channels": 32,
+    "mask_channels": [16],
+}
+
+
+@pytest.mark.parametrize("kind", ["mask_rcnn", "faster_rcnn"])
+def test_a_light_detector_runs_from_its_weights_file_alone(kind: str, tmp_path: Path) -> None:
+    """The file says all that is needed; kernels in half precision are taken."""
+    torch.manual_seed(3)
+    options = DetectorOptions(**{**LIMITS, "score_threshold": 0.3})
+    network = build_detector(
+        ModelSpec(name="light", kind=kind, architecture=LIGHT, classes=CLASSES), options
+    )
+    tensors = {
+        name: (tensor.half() if tensor.ndim > 1 else tensor).contiguous()
+        for name, tensor in network.state_dict().items()
+    }
+    header = WeightsHeader(
+        name="light",
+        kind=kind,
+        task="instances" if kind == "mask_rcnn" else "boxes",
+        description="random",
+        licence="",
+        architecture=LIGHT,
+        classes=CLASSES,
+        preprocess=IMAGENET,
+        postprocess=options,
+        tile=TileRule(multiple_of=1, max_side=4096),
+    )
+    path = tmp_path / "light.safetensors"
+    save(path, tensors, header)
+    model = resolve(RunSpec(source="", store="", model=str(path), device="cpu", precision="fp32"))
+    segmenter = build(model.spec, model.weights_path)
+    raw = detect(segmenter, image := decoded(data.chelsea()))
+
+    network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    with torch.inference_mode():
+        planes = torch.from_numpy(segmenter.prepare(image))
+        (direct,) = network.eval()([planes])
+    assert len(raw.scores) > 0
+    np.testing.assert_allclose(raw.boxes_in(image.header.shape), direct["boxes"], atol=0.01)
+    np.testing.assert_allclose(raw.scores, direct["scores"], atol=1e-5)
+    assert (raw.masks is None) == (kind == "faster_rcnn")
+    assert segmenter.finish(raw, image).n_objects > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"backbone": "vgg16"}, "backbone = 'vgg16'"),
+        ({"anchor_sizes": [8, 16]}, "anchor_sizes.2"),
+        ({"anchor_sizes": [0, 16, 32, 64]}, "anchor_sizes.0 = 0"),
+        ({"aspect_ratios": []}, "aspect_ratios"),
+        ({"fpn_channels": 1 << 20}, "fpn_channels = 1048576"),
+        ({"version": 1}, "unknown key 'version'"),
+    ],
+)
+def test_bad_light_architectures_are_refused(change: dict, complaint: str) -> None:
+    model = ModelSpec(name="light", kind="mask_rcnn", architecture={**LIGHT, **change})
+    with pytest.raises(SpecError, match=complaint):
+        build_detector(model, DetectorOptions())
 
 
 def test_what_is_not_a_detector_is_refused(tmp_path: Path) -> None:

@@ -138,11 +138,11 @@ def test_nothing_and_everything(shape: tuple[int, int], value: float) -> None:
 
 def test_classes_become_connected_regions_with_their_class() -> None:
     probabilities = np.full((3, 20, 30), 0.1, np.float32)
-    probabilities[0] = 0.5
     probabilities[2, 2:8, 2:8] = 0.8
     probabilities[1, 10:18, 10:20] = 0.7
     probabilities[1, 2, 28] = 0.9  # one pixel: in the mask, but no object
-    semantic, labels, scores, class_ids = split_classes(probabilities, min_area=4)
+    probabilities[0] = 1 - probabilities[1:].sum(0)
+    semantic, labels, scores, class_ids = split_classes(probabilities, 0.5, min_area=4)
     assert semantic.dtype == np.uint8
     assert np.array_equal(semantic, probabilities.argmax(0))
     assert semantic[2, 28] == 1
@@ -150,3 +150,9 @@ def test_classes_become_connected_regions_with_their_class() -> None:
     assert class_ids.tolist() == [2, 1]
     assert scores == pytest.approx([0.8, 0.7])
     assert np.array_equal(labels == 1, semantic == 2)
+
+
+def test_a_lower_threshold_gives_a_pixel_to_the_best_class_that_is_no_background() -> None:
+    probabilities = np.array([0.6, 0.1, 0.3], np.float32).reshape(3, 1, 1)
+    assert split_classes(probabilities, 0.5, 1)[0].item() == 0
+    assert split_classes(probabilities, 0.35, 1)[0].item() == 2

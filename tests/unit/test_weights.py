@@ -150,3 +150,19 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     for read in (read_header, load_tensors, sha256_file):
         with pytest.raises(WeightsError, match="absent"):
             read(tmp_path / "absent.safetensors")
+
+
+@pytest.mark.parametrize("length", range(8))
+def test_no_length_of_the_header_makes_a_file_look_like_a_pickle(
+    length: int, tmp_path: Path
+) -> None:
+    """safetensors pads its header to 8 bytes; a length that ends in 0x80 begins like a pickle."""
+    seen = set()
+    for padding in range(length * 32, (length + 1) * 32):
+        header = HEADER.model_copy(update={"description": "x" * padding})
+        path = tmp_path / "w.safetensors"
+        save(path, {"a": torch.zeros(1)}, header)
+        seen.add(path.read_bytes()[0])
+        assert read_header(path) == header
+    if length == 0:
+        assert len(seen) > 3
