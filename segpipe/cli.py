@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
+from segpipe.cli_bench import bench
 from segpipe.errors import SegpipeError, SpecError
 
 app = typer.Typer(
@@ -29,6 +30,8 @@ app = typer.Typer(
     '  segpipe query results/ "SELECT path, n_objects FROM latest_images"\n'
     "  segpipe overlay results/ cell-7.png --out cell-7-overlay.png",
 )
+
+app.add_typer(bench, name="bench")
 
 TOO_MANY_FAILED = 3
 INTERRUPTED = 130
@@ -218,6 +221,53 @@ def evaluate(
 
         draw_examples(comparison, evaluation).save(picture, "PNG")
     typer.echo(json.dumps(evaluation.to_dict()) if as_json else format_evaluation(evaluation))
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="TOML file, or the name of a shipped recipe.")],
+    data: Annotated[Path, typer.Option(help="Folder of annotated images.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Weights file to write. [default: NAME.safetensors]")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the checkpoint of a stopped run.")
+    ] = False,
+    device: Annotated[
+        str, typer.Option(help="auto (what this machine has), cpu or cuda.")
+    ] = "auto",
+    workers: Annotated[int, typer.Option(min=0, help="Processes that make crops.")] = 1,
+) -> None:
+    """Train a model on annotated images, and write a weights file that `segpipe run` takes.
+
+    \b
+    segpipe train unet-nuclei --data nuclei/
+    segpipe train mine.toml --data cells/ --out cells.safetensors
+    segpipe train mine.toml --data cells/ --out cells.safetensors --resume
+    torchrun --nproc-per-node 4 -m segpipe train mine.toml --data cells/
+
+    DATA holds images/ and labels/ (label images of the same names, 0 is background) and, if there
+    are patients or kinds of images, index.csv; or images/ and annotations.json (COCO). Checkpoint,
+    TensorBoard and Parquet logs, the curves and a panel of results go into OUT's .training folder.
+    """
+    from rich.console import Console
+
+    from segpipe.console import training_display, training_text
+    from segpipe.training import Job, read_recipe
+    from segpipe.training import train as train_model
+
+    parsed, text = read_recipe(recipe)
+    job = Job(
+        parsed, text, data, out or Path(f"{parsed.name}.safetensors"), resume, device, workers
+    )
+    try:
+        with training_display(Console(stderr=True)) as observe:
+            trained = train_model(job, observe)
+    except KeyboardInterrupt:
+        typer.echo("segpipe: interrupted; the same command with --resume goes on", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    if trained is not None:
+        typer.echo(training_text(trained))
 
 
 @app.command()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -13,6 +15,7 @@ from rich.progress import Progress as Bars
 if TYPE_CHECKING:
     from segpipe.execution import Progress
     from segpipe.records import RunSummary
+    from segpipe.training import Trained, TrainingProgress
 
 Observer = Callable[["Progress"], None]
 
@@ -43,6 +46,75 @@ def progress_display(console: Console) -> Iterator[Observer]:
             )
 
         yield show
+
+
+@contextmanager
+def training_display(console: Console) -> Iterator[Callable[[TrainingProgress], None]]:
+    """A bar on a terminal; elsewhere a line for every hundredth of the steps."""
+    started = time.monotonic()
+    if not console.is_terminal:
+        yield _training_lines(console, started)
+        return
+    with Bars(
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[state]}"),
+        console=console,
+        transient=True,
+    ) as bars:
+        bar = bars.add_task("training", total=None, state="reading images")
+        first: list[int] = []
+
+        def show(progress: TrainingProgress) -> None:
+            first[:] = first or [progress.step - 1]
+            state = _training_state(progress, first[0], started)
+            bars.update(bar, completed=progress.step, total=progress.steps, state=state)
+
+        yield show
+
+
+def training_text(trained: Trained) -> str:
+    """What a training run came to, in a few lines; markup-free."""
+    lines = [f"{trained.out}  {trained.header.name}, {trained.seconds / 60:.1f} min"]
+    record = trained.header.training
+    for group, numbers in record.metrics.items() if record else ():
+        values = "  ".join(f"{name} {value:g}" for name, value in numbers.items())
+        lines.append(f"  {group:24} {values}")
+    if trained.warning:
+        lines.append(f"  {trained.warning}")
+    lines += [f"  {picture}" for picture in trained.pictures]
+    if trained.header.notice:
+        lines.append(f"  {trained.header.notice}")
+    return "\n".join(lines)
+
+
+def _training_lines(console: Console, started: float) -> Callable[[TrainingProgress], None]:
+    first: list[int] = []
+
+    def show(progress: TrainingProgress) -> None:
+        first[:] = first or [progress.step - 1]
+        hundredth = max(1, progress.steps // 100)
+        if progress.step % hundredth and progress.step != progress.steps:
+            return
+        state = _training_state(progress, first[0], started)
+        line = f"step {progress.step:,} of {progress.steps:,}  {state}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    return show
+
+
+def _training_state(progress: TrainingProgress, first_step: int, started: float) -> str:
+    """Losses, the last measurement, speed and time left."""
+    seconds = time.monotonic() - started
+    rate = (progress.step - first_step) / seconds if seconds else 0.0
+    left = (progress.steps - progress.step) / rate if rate else 0.0
+    parts = [f"loss {sum(progress.losses.values()):.3f}"]
+    if not math.isnan(progress.metric):
+        parts.append(f"validation loss {progress.validation_loss:.3f}")
+        parts.append(f"metric {progress.metric:.3f} (best {progress.best:.3f})")
+    parts.append(f"{rate:.2f} steps/s, {_duration(left)} left")
+    return "  ".join(parts)
 
 
 def summary_text(summary: RunSummary) -> str:
@@ -81,8 +153,12 @@ def _lines(console: Console) -> Observer:
 def _rest(progress: Progress) -> str:
     if progress.seconds_left is None:
         return ""
-    minutes, seconds = divmod(round(progress.seconds_left), 60)
-    hours, minutes = divmod(minutes, 60)
-    left = f"{hours}:{minutes:02d}:{seconds:02d}"
+    left = _duration(progress.seconds_left)
     failed = f"  {progress.failed:,} failed" if progress.failed else ""
     return f"{progress.rate:.2f} images/s  {left} left{failed}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"

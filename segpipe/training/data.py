@@ -1,152 +1,249 @@
-"""A data set of images and label images on disk, and the random crops that are learnt from.
+"""A folder of annotated images: what is in it, which split an image belongs to, reading one.
 
-Layout of the folder: `index.csv` (columns `image_id`, `split`, `kind`), `images/<image_id>.png`
-(8-bit grey or RGB) and `labels/<image_id>.png` (0 is background, 1..N are objects).
+Two layouts (`DataRecipe.layout`): `images/` and `labels/` with files of the same names, or
+`images/` and `annotations.json` (see `segpipe.training.coco`). With either, `index.csv` may say
+the split, the group and the subgroup of each file; images that it does not list are not used.
+Images are read as a run reads them.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+import logging
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from PIL import Image
-from torch.utils.data import Dataset
 
-from segpipe.errors import SpecError
-from segpipe.records import LabelArray, Pixels
-from segpipe.segmenters.preprocess import Planes, to_planes
-from segpipe.spec import Preprocess
-from segpipe.training.augment import Field, augment
-from segpipe.training.recipe import AugmentRecipe, DataRecipe
-from segpipe.training.targets import normalised_distance, touching_edges
+from segpipe.errors import InputError, SpecError
+from segpipe.readers import Reader, list_collection
+from segpipe.records import DecodedImage, ImageRef, Pixels
+from segpipe.report.truth import find_truth, read_truth
+from segpipe.segmenters.weights import sha256_file
+from segpipe.spec import Limits
+from segpipe.training.coco import coco_truths
+from segpipe.training.recipe import DataRecipe
+
+log = logging.getLogger(__name__)
+
+Labels = npt.NDArray[np.int32]
+ClassIds = npt.NDArray[np.int64]
+Truth = tuple[Labels, ClassIds]
+"""(H, W) label image, and the class of each label (N + 1,), entry 0 being 0."""
+
+ReadTruth = Callable[[tuple[int, int]], Truth]
+"""From the image's (height, width) to its truth."""
+
+
+@dataclass(frozen=True, slots=True)
+class Annotated:
+    """One annotated image, not yet read.
+
+    Attributes:
+        name: path below `images/`.
+        ref: where it is.
+        truth_file: what its truth is read from.
+        group, subgroup: see `DataRecipe`.
+        split: `train`, `val`, another name, or empty where nobody has said.
+    """
+
+    name: str
+    ref: ImageRef
+    truth_file: Path
+    read_truth: ReadTruth
+    group: str
+    subgroup: str
+    split: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Example:
-    """One annotated image: `pixels` (H, W, C) uint8 and `labels` (H, W) uint16."""
+    """One annotated image: its pixels, its objects, and what it belongs to.
 
-    image_id: str
-    kind: str
-    pixels: Pixels
-    labels: LabelArray
+    Attributes:
+        image: as a run would read it.
+        labels: (H, W) int32, 0 is background; the classes themselves where the truth is classes.
+        class_ids: (N + 1,) int64, the class of each label; entry 0 is 0.
+    """
+
+    name: str
+    subgroup: str
+    image: DecodedImage
+    labels: Labels
+    class_ids: ClassIds
+
+    @property
+    def pixels(self) -> Pixels:
+        """(H, W, C), native type."""
+        return self.image.pixels
+
+    @property
+    def classes(self) -> Labels:
+        """(H, W) int32: the class of each pixel."""
+        return self.class_ids[self.labels].astype(np.int32)
 
 
-def read_split(folder: Path, split: str) -> Iterator[Example]:
-    """The images of one split, in the order of `index.csv`.
+def list_data(folder: Path, recipe: DataRecipe, classes: Sequence[str]) -> list[Annotated]:
+    """All annotated images of a folder, by name, each in a split.
+
+    Where no column `split` says otherwise, `recipe.validation` of the groups become `val`: those
+    whose names' hashes are smallest, so that the choice depends on nothing else.
 
     Raises:
-        SpecError: no such split, a file that is missing or has another shape or pixel type.
+        SpecError: a file or column is missing, or a group is in two splits.
     """
-    rows = _rows(folder, split)
-    for row in rows:
-        image_id = row["image_id"]
-        pixels = _read(folder / "images" / f"{image_id}.png", ("L", "RGB"))
-        labels = _read(folder / "labels" / f"{image_id}.png", ("L", "I;16"))
-        if pixels.shape[:2] != labels.shape:
-            raise SpecError(
-                f"{folder}: {image_id}: image is {pixels.shape[:2]}, labels are {labels.shape}"
-            )
-        yield Example(image_id, row["kind"], pixels.reshape(*labels.shape, -1), labels)
+    refs = {ref.path: ref for ref in list_collection(str(folder / "images"))}
+    index = folder / "index.csv"
+    rows = _rows(index, recipe) if index.is_file() else [{recipe.file: path} for path in refs]
+    truths = _truths(folder, recipe, classes)
+    named = {_stem(path): ref for path, ref in refs.items()} | refs
+    found = [_annotated(row, folder, recipe, named, truths) for row in rows]
+    if unused := len(refs) - len(found):
+        log.warning("%s: %d images are not in index.csv and not used", folder, unused)
+    if not any(one.split for one in found):
+        found = _hold_out(found, recipe.validation)
+    _check_groups(found, folder)
+    return found
 
 
-def split_digest(folder: Path, split: str) -> str:
-    """sha256 over the names and bytes of all files of a split, in order: what was trained on."""
+def of_split(data: Iterable[Annotated], split: str) -> list[Annotated]:
+    """The images of one split.
+
+    Raises:
+        SpecError: there is none.
+    """
+    data = list(data)
+    members = [one for one in data if one.split == split]
+    if not members:
+        there = dict(Counter(one.split for one in data))
+        raise SpecError(f"no image with split = {split!r}; there are {there}")
+    return members
+
+
+def read_example(one: Annotated) -> Example:
+    """Read an image and its truth.
+
+    Raises:
+        SpecError: either cannot be read, or they differ in size.
+    """
+    try:
+        with Reader(Limits()) as reader:
+            image = reader.read(one.ref)
+    except InputError as error:
+        raise SpecError(f"{one.name}: {error}") from error
+    labels, class_ids = one.read_truth(image.header.shape)
+    return Example(one.name, one.subgroup, image, labels, class_ids)
+
+
+def data_digest(data: Iterable[Annotated]) -> str:
+    """sha256 over names and bytes of all images and truths, in order: what was trained on."""
     total = hashlib.sha256()
-    for row in _rows(folder, split):
-        for part in ("images", "labels"):
-            name = f"{part}/{row['image_id']}.png"
-            content = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-            total.update(f"{name} {content}\n".encode())
+    truths: dict[Path, str] = {}
+    with Reader(Limits()) as reader:
+        for one in data:
+            total.update(f"{one.name} {reader.read(one.ref).sha256}\n".encode())
+            content = truths.setdefault(one.truth_file, "") or sha256_file(one.truth_file)
+            truths[one.truth_file] = content
+            total.update(f"{one.truth_file.name} {content}\n".encode())
     return total.hexdigest()
 
 
-class RandomCrops(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """`length` random crops; crop i is the same in every process and every epoch for a seed.
-
-    An item is (3, S, S) float32 network input and (3, S, S) float32 targets: foreground (0 or 1),
-    normalised distance (0..1), touching edge (0 or 1).
-    """
-
-    def __init__(
-        self,
-        examples: Iterator[Example],
-        preprocess: Preprocess,
-        data: DataRecipe,
-        variation: AugmentRecipe,
-        length: int,
-        seed: int,
-    ) -> None:
-        self._data, self._variation = data, variation
-        self._length, self._seed = length, seed
-        self._fields: list[Field] = []
-        kinds: list[str] = []
-        for example in examples:
-            if example.kind not in data.kind_weights:
-                raise SpecError(f"kind_weights has no {example.kind!r} (image {example.image_id})")
-            self._fields.append(_field(example, preprocess))
-            kinds.append(example.kind)
-        areas = np.array([field.labels.size for field in self._fields], np.float64)
-        self._chances = _chances(np.array(kinds), areas**data.area_power, data.kind_weights)
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        rng = np.random.default_rng((self._seed, index))
-        field = self._fields[rng.choice(len(self._fields), p=self._chances)]
-        crop = augment(field, self._data.crop, self._variation, rng)
-        targets = np.stack(
-            [crop.labels > 0, crop.distance, touching_edges(crop.labels)], dtype=np.float32
-        )
-        return torch.from_numpy(crop.planes), torch.from_numpy(targets)
-
-
-def _field(example: Example, preprocess: Preprocess) -> Field:
-    planes: Planes = to_planes(example.pixels, preprocess)
-    channels = example.pixels.shape[2]  # grey is kept once, and repeated crop by crop
-    return Field(
-        np.ascontiguousarray(planes[:channels]),
-        example.labels.astype(np.int32),
-        normalised_distance(example.labels),
+def _annotated(
+    row: dict[str, str],
+    folder: Path,
+    recipe: DataRecipe,
+    refs: Mapping[str, ImageRef],
+    truths: Mapping[str, tuple[Path, ReadTruth]],
+) -> Annotated:
+    ref = refs.get(row[recipe.file])
+    if ref is None:
+        raise SpecError(f"{folder}/images: no image {row[recipe.file]!r}, which index.csv names")
+    truth = truths.get(ref.path) or truths.get(_stem(ref.path))
+    if truth is None:
+        raise SpecError(f"{folder}: no truth for the image {ref.path!r}")
+    return Annotated(
+        name=ref.path,
+        ref=ref,
+        truth_file=truth[0],
+        read_truth=truth[1],
+        group=row.get(recipe.group) or ref.path,
+        subgroup=row.get(recipe.subgroup, ""),
+        split=row.get("split", ""),
     )
 
 
-def _chances(
-    kinds: npt.NDArray[np.str_], weights: npt.NDArray[np.float64], shares: dict[str, float]
-) -> npt.NDArray[np.float64]:
-    """Each image's chance: its kind gets its share, divided within the kind by weight."""
-    chances = np.zeros_like(weights)
-    for kind in np.unique(kinds):
-        members = kinds == kind
-        chances[members] = shares[kind] * weights[members] / weights[members].sum()
-    normalised: npt.NDArray[np.float64] = chances / chances.sum()
-    return normalised
+def _truths(
+    folder: Path, recipe: DataRecipe, classes: Sequence[str]
+) -> dict[str, tuple[Path, ReadTruth]]:
+    """Name of the image, of label images without suffix -> the file, and how it is read."""
+    if recipe.layout == "coco":
+        path = folder / "annotations.json"
+        return {name: (path, truth) for name, truth in coco_truths(path, classes).items()}
+    return {
+        key: (path, partial(_label_image, path, recipe.truth, len(classes)))
+        for key, path in find_truth(folder / "labels").items()
+    }
 
 
-def _rows(folder: Path, split: str) -> list[dict[str, str]]:
+def _stem(name: str) -> str:
+    return PurePosixPath(name).with_suffix("").as_posix()
+
+
+def _rows(index: Path, recipe: DataRecipe) -> list[dict[str, str]]:
     try:
-        with (folder / "index.csv").open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if row["split"] == split]
-    except OSError as error:
-        raise SpecError(f"{folder}: no readable index.csv: {error.strerror}") from error
-    except KeyError as error:
-        raise SpecError(f"{folder}/index.csv: no column {error}") from error
-    if not rows:
-        raise SpecError(f"{folder}/index.csv: no image with split = {split!r}")
+        with index.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SpecError(f"{index}: cannot be read: {error}") from error
+    for column in filter(None, (recipe.file, recipe.group, recipe.subgroup)):
+        if not rows or column not in rows[0]:
+            there = ", ".join(rows[0]) if rows else "no row at all"
+            raise SpecError(f"{index}: no column {column!r}; there is {there}")
     return rows
 
 
-def _read(path: Path, modes: tuple[str, ...]) -> Pixels:
-    try:
-        with Image.open(path) as image:
-            if image.mode not in modes:
-                raise SpecError(f"{path}: pixel mode {image.mode}; allowed: {', '.join(modes)}")
-            return np.asarray(image)
-    except OSError as error:
-        raise SpecError(f"{path}: cannot be read: {error}") from error
+def _label_image(path: Path, truth: str, n_classes: int, shape: tuple[int, int]) -> Truth:
+    labels = read_truth(path, shape).astype(np.int32)
+    if truth == "classes":
+        highest = int(labels.max(initial=0))
+        if highest >= n_classes:
+            raise SpecError(f"{path}: holds class {highest}; the recipe has 0 to {n_classes - 1}")
+        return labels, np.arange(n_classes)
+    if n_classes != 2:
+        raise SpecError(
+            f"{path}: a label image says nothing of the class of an object, and the recipe has "
+            f"{n_classes - 1} classes; use layout = 'coco'"
+        )
+    values, compact = np.unique(labels, return_inverse=True)
+    if values[0] != 0:  # no background at all
+        values, compact = np.append(0, values), compact + 1
+    return compact.reshape(shape).astype(np.int32), (np.arange(len(values)) > 0).astype(np.int64)
+
+
+def _hold_out(data: list[Annotated], fraction: float) -> list[Annotated]:
+    groups = sorted({one.group for one in data}, key=lambda g: hashlib.sha256(g.encode()).digest())
+    held_out = set(groups[: math.ceil(fraction * len(groups))])
+    if len(held_out) == len(groups):
+        raise SpecError(f"{len(groups)} group of images; training and validation need one each")
+    return [replace(one, split="val" if one.group in held_out else "train") for one in data]
+
+
+def _check_groups(data: list[Annotated], folder: Path) -> None:
+    splits = defaultdict(set)
+    for one in data:
+        splits[one.group].add(one.split)
+    for group, names in splits.items():
+        if len(names) > 1:
+            raise SpecError(
+                f"{folder}: group {group!r} is in the splits {sorted(names)}; what was seen in "
+                "training cannot say how good the model is on new images"
+            )
+    others = Counter(one.split for one in data if one.split not in ("train", "val"))
+    for name, count in others.items():
+        log.warning("%s: %d images of split %r are not used", folder, count, name)

@@ -1,14 +1,19 @@
-"""How well a model does on annotated images, group by group."""
+"""How well a weights file does on annotated images, run as `segpipe run` runs it."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from segpipe.measure.boxes import box_agreement
 from segpipe.measure.evaluation import Agreement, Evaluation
-from segpipe.records import DecodedImage, Header
+from segpipe.measure.semantic import SemanticAgreement
+from segpipe.records import Segmentation
 from segpipe.segmenters.base import Segmenter
 from segpipe.segmenters.build import build
 from segpipe.segmenters.catalog import resolve
@@ -18,54 +23,101 @@ from segpipe.training.data import Example
 AP_INDICES = {"ap50": 0, "ap75": 5}
 """Where the reported IoU thresholds stand among `evaluation.THRESHOLDS`."""
 
+Numbers = dict[str, float]
 
-def compare_methods(weights: Path, examples: list[Example]) -> dict[str, dict[str, float]]:
-    """The model of a weights file in fp32 and in bf16, and the baseline that needs no weights.
 
-    Returns:
-        `<kind of images>/<method>` -> the numbers of `evaluate`; the method is `fp32`, `bf16` or
-        `classical` (Otsu's threshold and a watershed).
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How well a model does.
+
+    Attributes:
+        metric: the one number that models are chosen by, in [0, 1]: for instances and boxes the
+            mean over images of the average precision over IoU 0.5 to 0.95, for classes the mean
+            of their Dice, pooled over all pixels.
+        groups: subgroup -> the numbers that are reported; `all` is all images.
     """
-    methods = {
-        "fp32": RunSpec(source="", store="", model=str(weights), device="cpu", precision="fp32"),
-        "bf16": RunSpec(source="", store="", model=str(weights), device="cpu", precision="bf16"),
-        "classical": RunSpec(source="", store="", model="classical", device="cpu"),
-    }
+
+    metric: float
+    groups: dict[str, Numbers]
+
+
+def load(
+    weights: Path, device: str, precision: str, options: Mapping[str, Any] | None = None
+) -> Segmenter[Any, Any]:
+    """The model of a weights file, with other options if given."""
+    run = RunSpec.model_validate(
+        {
+            "source": "",
+            "store": "",
+            "model": str(weights),
+            "device": device,
+            "precision": precision,
+            "options": dict(options or {}),
+        }
+    )
+    model = resolve(run)
+    return build(model.spec, model.weights_path)
+
+
+def evaluate(segmenter: Segmenter[Any, Any], examples: Iterable[Example]) -> Scores:
+    """Segment each image and compare it with its truth."""
+    return score(segmenter, ((one, segment(segmenter, one)) for one in examples))
+
+
+def segment(segmenter: Segmenter[Any, Any], example: Example) -> Segmentation:
+    """One image through all three stages."""
+    (raw,) = segmenter.forward([segmenter.prepare(example.image)])
+    return segmenter.finish(raw, example.image)
+
+
+def score(
+    segmenter: Segmenter[Any, Any], results: Iterable[tuple[Example, Segmentation]]
+) -> Scores:
+    """Compare results with the truth of their images."""
+    model = segmenter.spec.model
+    if model.task == "semantic":
+        return _semantic(results, model.classes)
+    groups: dict[str, list[Agreement]] = defaultdict(list)
+    for one, found in results:
+        if model.task == "boxes":
+            agreement = box_agreement(one.name, one.labels, found)
+        else:
+            agreement = Agreement.of(one.name, one.labels, found.label_image)
+        groups["all"].append(agreement)
+        if one.subgroup:
+            groups[one.subgroup].append(agreement)
+    whole = Evaluation(tuple(groups["all"]))
+    return Scores(
+        float(np.mean(whole.mean_precisions)),
+        {name: _instances(images) for name, images in sorted(groups.items())},
+    )
+
+
+def _instances(images: Sequence[Agreement]) -> Numbers:
+    """Average precision TP / (TP + FP + FN), mean over images and pooled over their objects."""
+    whole = Evaluation(tuple(images))
+    pooled = whole.pooled
+    numbers = {"images": float(len(images)), "objects": float(pooled.n_truth)}
+    for name, index in AP_INDICES.items():
+        numbers[f"{name}_mean"] = round(whole.mean_precisions[index], 4)
+        numbers[f"{name}_pooled"] = round(pooled.precisions[index], 4)
+    return numbers
+
+
+def _semantic(results: Iterable[tuple[Example, Segmentation]], classes: Sequence[str]) -> Scores:
+    groups: dict[str, list[SemanticAgreement]] = defaultdict(list)
+    for one, found in results:
+        assert found.semantic is not None
+        agreement = SemanticAgreement.of(one.name, one.classes, found.semantic, len(classes))
+        groups["all"].append(agreement)
+        if one.subgroup:
+            groups[one.subgroup].append(agreement)
     report = {}
-    for method, run in methods.items():
-        model = resolve(run)
-        segmenter = build(model.spec, model.weights_path)
-        for kind, numbers in evaluate(segmenter, examples).items():
-            report[f"{kind}/{method}"] = numbers
-    return report
-
-
-def evaluate(
-    segmenter: Segmenter[Any, Any], examples: Iterable[Example]
-) -> dict[str, dict[str, float]]:
-    """Average precision TP / (TP + FP + FN) at IoU 0.5 and 0.75 for each kind of images.
-
-    Returns:
-        Kind -> `images`, `objects` (true ones), and for `ap50` and `ap75` the `_mean` of the
-        images' own precisions and the one `_pooled` over all their objects; four decimals.
-    """
-    agreements: dict[str, list[Agreement]] = defaultdict(list)
-    for example in examples:
-        image = _as_decoded(example)
-        (raw,) = segmenter.forward([segmenter.prepare(image)])
-        found = segmenter.finish(raw, image).label_image
-        agreements[example.kind].append(Agreement.of(example.image_id, example.labels, found))
-    report = {}
-    for kind, images in sorted(agreements.items()):
-        whole = Evaluation(tuple(images))
-        report[kind] = {"images": float(len(images)), "objects": float(whole.pooled.n_truth)}
-        for name, index in AP_INDICES.items():
-            report[kind][f"{name}_mean"] = round(whole.mean_precisions[index], 4)
-            report[kind][f"{name}_pooled"] = round(whole.pooled.precisions[index], 4)
-    return report
-
-
-def _as_decoded(example: Example) -> DecodedImage:
-    height, width, channels = example.pixels.shape
-    header = Header(height, width, channels, str(example.pixels.dtype), "png", "pillow")
-    return DecodedImage(example.pixels, header, sha256="")
+    for name, images in sorted(groups.items()):
+        pooled = SemanticAgreement.pool(name, images)
+        report[name] = {"images": float(len(images)), "dice": round(pooled.mean_dice, 4)}
+        for class_id, class_name in enumerate(classes[1:], start=1):
+            for ratio in ("dice", "iou", "precision", "recall"):
+                value = float(getattr(pooled, ratio)[class_id])
+                report[name][f"{class_name}_{ratio}"] = round(value, 4)
+    return Scores(SemanticAgreement.pool("all", groups["all"]).mean_dice, report)

@@ -14,7 +14,7 @@ _FILE = "models/efficientnet-lite0-57934424.pth"
 
 
 def load_imagenet_encoder(network: torch.nn.Module) -> None:
-    """Fill the `tf_efficientnet_lite0` encoder of a U-Net with ImageNet weights, in place.
+    """Fill the `tf_efficientnet_lite0` that is part of a network with ImageNet weights, in place.
 
     The package names its tensors otherwise than timm does, but orders and shapes are the same.
 
@@ -35,8 +35,13 @@ def load_imagenet_encoder(network: torch.nn.Module) -> None:
     if [value.shape for value in names.values()] != [value.shape for value in published.values()]:
         raise SpecError(f"{source}: not the tensors of tf_efficientnet_lite0, in its order")
     by_name = dict(zip(names, published.values(), strict=True))
-    encoder = network.get_submodule("encoder.model")
-    wanted = encoder.state_dict()
-    if not wanted.keys() <= by_name.keys():
-        raise SpecError("the network's encoder is not a tf_efficientnet_lite0")
-    encoder.load_state_dict({name: by_name[name] for name in wanted})
+    encoder = _find_encoder(network)
+    encoder.load_state_dict({name: by_name[name] for name in encoder.state_dict()})
+
+
+def _find_encoder(network: torch.nn.Module) -> torch.nn.Module:
+    """The outermost module that has timm's first layer of the encoder as its own."""
+    for module in network.modules():
+        if hasattr(module, "conv_stem"):
+            return module
+    raise SpecError("start = 'imagenet': the network has no tf_efficientnet_lite0 to fill")

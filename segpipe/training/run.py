@@ -1,41 +1,79 @@
-"""A training run: from a recipe and a folder of annotated images to a network."""
+"""A training run, from a recipe and a folder of annotated images to a weights file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
-import torch
+from segpipe.errors import SpecError
+from segpipe.segmenters.weights import WeightsHeader
+from segpipe.training.curves import draw_curves
+from segpipe.training.data import list_data
+from segpipe.training.evaluate import load
+from segpipe.training.history import History, overfits
+from segpipe.training.job import Job, Observer
+from segpipe.training.panel import draw_panel
+from segpipe.training.session import Session
+from segpipe.training.workplace import find_workplace
 
-from segpipe.segmenters.unet_network import build_unet
-from segpipe.training.data import RandomCrops, read_split
-from segpipe.training.loop import Progress, train
-from segpipe.training.pretrained import load_imagenet_encoder
-from segpipe.training.recipe import Recipe
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a run left behind.
+
+    Attributes:
+        out: the weights file.
+        header: what it says of itself.
+        history: every measurement of the run.
+        pictures: its curves, and validation images with truth and prediction.
+        warning: that it overfits; empty where it does not.
+        seconds: from start to end.
+    """
+
+    out: Path
+    header: WeightsHeader
+    history: History
+    pictures: tuple[Path, ...]
+    warning: str
+    seconds: float
 
 
-def fit(
-    recipe: Recipe, folder: Path, report: Callable[[Progress], None], workers: int = 0
-) -> torch.nn.Module:
-    """Train the network of a recipe on the `train` split of a folder.
+def train(job: Job, observe: Observer) -> Trained | None:
+    """Train, measure, choose the decision thresholds, and write the weights file and pictures.
+
+    The same recipe, data, seed and thread count give the same weights on a CPU, whatever the
+    number of `workers`, and whether or not the run was stopped and resumed in between.
 
     Returns:
-        The network with its averaged weights, in eval mode.
+        None in all but the first of several processes.
 
     Raises:
-        SpecError: data or recipe cannot be used as they are; before anything is trained.
+        SpecError: data, recipe or checkpoint cannot be used as they are.
     """
-    rule = recipe.optimiser
-    crops = RandomCrops(
-        read_split(folder, "train"),
-        recipe.preprocess,
-        recipe.data,
-        recipe.augment,
-        length=rule.steps * rule.batch,
-        seed=recipe.seed,
-    )
-    torch.manual_seed(recipe.seed)
-    network = build_unet(recipe.architecture.model_dump())
-    if recipe.encoder_weights == "imagenet":
-        load_imagenet_encoder(network)
-    return train(network, crops, recipe, report, workers)
+    _check_packages()
+    started = time.monotonic()
+    place = find_workplace(job.device)
+    data = list_data(job.data, job.recipe.data, job.recipe.classes)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    session = Session(job, data, place)
+    session.run(observe)
+    place.wait_for_all()
+    if not place.leads:
+        return None
+    header = session.publish()
+    warning = overfits(session.history)
+    curves, panel = job.folder / "curves.png", job.folder / "panel.png"
+    draw_curves(session.history, header.name, curves, warning)
+    segmenter = load(job.out, job.device, job.recipe.optimiser.precision)
+    draw_panel(segmenter, session.validation.examples).save(panel)
+    seconds = time.monotonic() - started
+    return Trained(job.out, header, session.history, (curves, panel), warning, seconds)
+
+
+def _check_packages() -> None:
+    """What is needed at the end is asked for at the beginning."""
+    missing = [name for name in ("matplotlib", "tensorboard") if find_spec(name) is None]
+    if missing:
+        raise SpecError(f"training needs {', '.join(missing)}: pip install 'segpipe[train]'")

@@ -37,15 +37,17 @@ LAYERS = [
         "query",
         "export",
         "training",
+        "bench",
         "demo",
         "demo_fields",
     },
-    {"console", "showcase", "cli", "flows", "", "__main__"},
+    {"console", "showcase", "cli", "cli_bench", "flows", "", "__main__"},
 ]
 
 ROOMS = {
     "torch": ("segmenters", "training"),
     "torchvision": ("segmenters", "training"),
+    "cv2": ("segmenters", "training"),
     "segmentation_models_pytorch": ("segmenters", "training"),
     "zarr": ("store", "readers"),
     "dask": ("engine",),

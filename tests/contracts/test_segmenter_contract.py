@@ -16,6 +16,7 @@ from segpipe.segmenters.base import Segmenter
 from segpipe.segmenters.build import build
 from segpipe.segmenters.detector_network import build_detector
 from segpipe.segmenters.published import IMAGENET
+from segpipe.segmenters.rcnn_network import build_rcnn
 from segpipe.segmenters.unet_network import build_unet
 from segpipe.segmenters.weights import TileRule, WeightsHeader, save, sha256_file
 from segpipe.spec import (
@@ -24,6 +25,7 @@ from segpipe.spec import (
     ModelSpec,
     PercentileScaling,
     Preprocess,
+    RCNNOptions,
     SegmentSpec,
     UNetOptions,
 )
@@ -31,13 +33,15 @@ from segpipe.spec import (
 CLASSES = ("background", "cell", "other")
 DETECTOR = DetectorOptions(score_threshold=0.34, max_detections=30, min_size=32, max_size=64)
 UNET = {"encoder": "tf_efficientnet_lite0", "decoder_channels": [16, 8, 8, 8, 8], "outputs": 3}
-CASES = ["classical", "unet-instances", "unet-semantic", "mask_rcnn", "faster_rcnn"]
+RCNN = {"backbone": "lite0", "side": 32, "width": 32}
+CASES = ["classical", "unet-instances", "unet-semantic", "mask_rcnn", "faster_rcnn", "rcnn"]
 
 
 def with_weights(model: ModelSpec, options: Any, network: torch.nn.Module, path: Path) -> Segmenter:
     """Save a network with random weights and build its segmenter.
 
-    A U-Net takes 3 images at once, in bf16: in fp32 on a CPU it takes one, by the catalogue's rule.
+    A U-Net takes 3 images at once, in bf16: in fp32 on a CPU it takes one, by the catalogue's rule;
+    R-CNN takes any number.
     """
     header = WeightsHeader(
         name="random",
@@ -54,7 +58,8 @@ def with_weights(model: ModelSpec, options: Any, network: torch.nn.Module, path:
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     save(path, tensors, header)
     model = model.model_copy(update={"weights_sha256": sha256_file(path)})
-    batch, precision = (3, "bf16") if model.kind == "unet" else (1, "fp32")
+    batch = 3 if model.kind in ("unet", "rcnn") else 1
+    precision = "bf16" if model.kind == "unet" else "fp32"
     spec = SegmentSpec(model=model, options=options, batch_images=batch, precision=precision)
     return build(spec, path)
 
@@ -76,6 +81,17 @@ def make(case: str, folder: Path) -> Segmenter:
                 preprocess=Preprocess(scaling=PercentileScaling()),
             )
             return with_weights(model, UNetOptions(), build_unet(UNET), path)
+        case ["rcnn"]:
+            model = ModelSpec(
+                name="random",
+                kind="rcnn",
+                task="boxes",
+                architecture=RCNN,
+                classes=CLASSES,
+                preprocess=Preprocess(scaling=PercentileScaling()),
+            )
+            options = RCNNOptions(score_threshold=0.34, max_proposals=100)
+            return with_weights(model, options, build_rcnn(RCNN, len(CLASSES)), path)
         case [kind]:
             model = ModelSpec(
                 name="random",

@@ -27,7 +27,8 @@ def test_deploy_and_run(environment: dict[str, str], prefect_api: str, tmp_path:
         assert done.returncode == 0, done.stdout + done.stderr
 
     prefect("work-pool", "create", "segpipe", "--type", "process")
-    prefect("deploy", "--prefect-file", "deploy/prefect.yaml", "--name", "collection")
+    for name in ("collection", "again"):
+        prefect("deploy", "--prefect-file", "deploy/prefect.yaml", "--name", name)
     images = make_collection(tmp_path / "images", 4)
     spec = {"source": str(images), "store": str(tmp_path / "store"), "model": "classical"}
     prefect("deployment", "run", "segment/collection", "--param", f"spec={json.dumps(spec)}")

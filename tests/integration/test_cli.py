@@ -5,19 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from segpipe.cli import main
 from segpipe.pipeline import process_chunk
 from segpipe.store import create_store
 from tests.generated import ThresholdSegmenter, chunk_of, make_collection
-
-Command = Callable[..., tuple[int, str, str]]
+from tests.integration.conftest import Command
 
 
 @pytest.fixture(scope="module")
@@ -30,20 +26,6 @@ def store(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     files = create_store(tmp_path_factory.mktemp("store"))
     process_chunk(chunk_of(images), ThresholdSegmenter(), files, "run")
     return files.root
-
-
-@pytest.fixture
-def segpipe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Call the program; returns its exit code, stdout and stderr."""
-
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["segpipe", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capsys.readouterr()
-        return int(ended.value.code or 0), printed.out, printed.err
-
-    return call
 
 
 def test_export_then_eval_agrees_with_itself(segpipe: Command, store: Path, tmp_path: Path) -> None:

@@ -6,8 +6,7 @@ import contextlib
 import csv
 import io
 import json
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +17,15 @@ from pycocotools import mask as pycocotools_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from segpipe.cli import main
 from segpipe.masks.paint import from_label_image, paint
 from segpipe.pipeline import process_chunk
 from segpipe.records import Chunk, CroppedMask, DecodedImage, Instances, Segmentation
 from segpipe.spec import ClassicalOptions, ModelSpec, SegmentSpec
 from segpipe.store import create_store, layout
 from tests.generated import refs
+from tests.integration.conftest import Command
 
 SHAPE = 60, 80
-Command = Callable[..., tuple[int, str, str]]
 Box = tuple[int, int, int, int]
 
 
@@ -155,20 +153,6 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "truth.json").write_text(json.dumps(content))
     fill_store(folder, results, "instances", MODEL)
     return folder
-
-
-@pytest.fixture
-def segpipe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Call the program; returns its exit code, stdout and stderr."""
-
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["segpipe", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capsys.readouterr()
-        return int(ended.value.code or 0), printed.out, printed.err
-
-    return call
 
 
 def evaluated(segpipe: Command, *arguments: str | Path) -> dict[str, Any]:

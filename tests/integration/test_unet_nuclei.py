@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from segpipe.segmenters.build import build
 from segpipe.segmenters.catalog import SHIPPED, resolve
 from segpipe.segmenters.weights import load_tensors, read_header, save
 from segpipe.spec import RunSpec
-from segpipe.training.data import Example, read_split
-from segpipe.training.evaluate import evaluate
+from segpipe.training.data import Example
+from segpipe.training.evaluate import Numbers, evaluate
+from tests.annotated import validation_images
 
 WEIGHTS = SHIPPED / "unet-nuclei.safetensors"
 RUN = RunSpec(source="", store="", model="unet-nuclei", device="cpu", precision="fp32")
@@ -33,10 +35,10 @@ def some_examples(shared_data: Path) -> list[Example]:
     """Eight small fluorescence images and two stained ones of the validation split."""
     fluorescence: list[Example] = []
     stained: list[Example] = []
-    for example in read_split(shared_data / "nuclei", "val"):
-        if example.kind == "fluorescence" and example.labels.size < 100_000:
+    for example in validation_images(shared_data / "nuclei", "unet-nuclei"):
+        if example.subgroup == "fluorescence" and example.labels.size < 100_000:
             fluorescence.append(example)
-        if example.kind == "colour_stain":
+        if example.subgroup == "colour_stain":
             stained.append(example)
     return fluorescence[:8] + stained[:2]
 
@@ -49,6 +51,10 @@ def segment(segmenter: Segmenter, pixels: np.ndarray) -> np.ndarray:
     image = decoded(pixels)
     (raw,) = segmenter.forward([segmenter.prepare(image)])
     return segmenter.finish(raw, image).label_image
+
+
+def scores(segmenter: Segmenter, examples: Iterable[Example]) -> dict[str, Numbers]:
+    return evaluate(segmenter, examples).groups
 
 
 def noise(seed: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -64,7 +70,7 @@ def test_the_file_is_small_and_complete() -> None:
 
 
 def test_nuclei_are_found(segmenter: Segmenter, some_examples: list[Example]) -> None:
-    numbers = evaluate(segmenter, some_examples)
+    numbers = scores(segmenter, some_examples)
     assert numbers["fluorescence"]["ap50_mean"] > 0.8
     assert numbers["fluorescence"]["ap75_mean"] > 0.6
     assert numbers["colour_stain"]["ap50_mean"] > 0.4
@@ -72,8 +78,8 @@ def test_nuclei_are_found(segmenter: Segmenter, some_examples: list[Example]) ->
 
 def test_bf16_finds_the_same(segmenter: Segmenter, some_examples: list[Example]) -> None:
     model = resolve(RUN.model_copy(update={"precision": "bf16"}))
-    bf16 = evaluate(build(model.spec, model.weights_path), some_examples)["fluorescence"]
-    fp32 = evaluate(segmenter, some_examples)["fluorescence"]
+    bf16 = scores(build(model.spec, model.weights_path), some_examples)["fluorescence"]
+    fp32 = scores(segmenter, some_examples)["fluorescence"]
     assert bf16["ap50_mean"] == pytest.approx(fp32["ap50_mean"], abs=0.02)
     assert bf16["ap75_mean"] == pytest.approx(fp32["ap75_mean"], abs=0.03)
 
@@ -83,8 +89,8 @@ def test_the_training_record_is_of_this_file(
 ) -> None:
     """What the header claims is what the file does (on the images of one kind, all of them)."""
     header = read_header(WEIGHTS)
-    val = read_split(shared_data / "nuclei", "val")
-    found = evaluate(segmenter, (one for one in val if one.kind == "colour_stain"))
+    val = validation_images(shared_data / "nuclei", "unet-nuclei")
+    found = scores(segmenter, (one for one in val if one.subgroup == "colour_stain"))
     assert header.training is not None
     claimed = header.training.metrics["colour_stain/fp32"]
     assert found["colour_stain"] == pytest.approx(claimed, abs=0.01)

@@ -1,89 +1,27 @@
-"""Training learns, repeats itself for a seed, and leaves a file that a run can use."""
+"""Training learns, repeats itself for a seed, goes on where it stopped, and says what it did."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
-from importlib import resources
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from PIL import Image
 
-from segpipe.errors import SpecError
+from segpipe.errors import SpecError, WeightsError
 from segpipe.segmenters.weights import load_tensors, read_header
-from segpipe.training.__main__ import main
-from segpipe.training.augment import Field, augment
-from segpipe.training.data import RandomCrops, read_split, split_digest
-from segpipe.training.loop import Progress
-from segpipe.training.recipe import AugmentRecipe, Recipe, read_recipe
-from segpipe.training.run import fit
-from segpipe.training.targets import normalised_distance, touching_edges
-
-RECIPE = """
-name = "discs"
-description = "Bright discs."
-licence = "CC0-1.0"
-classes = ["background", "disc"]
-seed = 3
-
-[architecture]
-decoder_channels = [16, 16, 8, 8, 8]
-outputs = 3
-
-[preprocess.scaling]
-kind = "percentile"
-
-[data]
-name = "generated discs"
-licence = "CC0-1.0"
-crop = 64
-kind_weights = { disc = 1.0 }
-
-[optimiser]
-steps = 12
-batch = 4
-learning_rate = 0.01
-ema_decay = 0.5
-"""
-
-GEOMETRY_ONLY = AugmentRecipe(
-    gamma=(1, 1),
-    gain=(1, 1),
-    offset=(0, 0),
-    blur_probability=0,
-    noise_probability=0,
-    tint=0,
-    grey=0,
-    invert=0,
-    empty=0,
-)
-
-
-def disc_image(seed: int, side: int = 72) -> tuple[np.ndarray, np.ndarray]:
-    """Bright discs on a dark ground, uint8, and their label image."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:side, :side]
-    labels = np.zeros((side, side), np.uint16)
-    for label, (cy, cx, radius) in enumerate(rng.uniform((0, 0, 5), (side, side, 12), (6, 3)), 1):
-        labels[np.hypot(y - cy, x - cx) < radius] = label
-    pixels = rng.normal(30, 5, labels.shape) + np.where(labels > 0, 120, 0)
-    return pixels.astype(np.uint8), labels
-
-
-def write_image(folder: Path, image_id: str, pixels: np.ndarray, labels: np.ndarray) -> None:
-    for part, array in (("images", pixels), ("labels", labels)):
-        (folder / part).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(array).save(folder / part / f"{image_id}.png")
-
-
-def write_index(folder: Path, rows: list[tuple[str, str, str]]) -> None:
-    with (folder / "index.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("image_id", "split", "kind"), *rows])
+from segpipe.training import Job, Trained, TrainingProgress, read_recipe, train
+from segpipe.training.data import data_digest, list_data, of_split
+from segpipe.training.history import LOSS, METRIC, History, overfits
+from segpipe.training.loop import StepSampler, micro_batches
+from segpipe.training.recipe import OptimiserRecipe, shipped_recipes
+from segpipe.training.start import keep_what_fits
+from segpipe.training.workplace import Workplace
+from tests.annotated import DISCS, disc_folder, write_index
 
 
 @pytest.fixture(autouse=True)
@@ -97,164 +35,264 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("discs")
-    for seed in range(6):
-        write_image(folder, f"{seed}", *disc_image(seed))
-    write_index(folder, [(f"{seed}", "val" if seed > 3 else "train", "disc") for seed in range(6)])
-    return folder
+    return disc_folder(tmp_path_factory.mktemp("discs"))
 
 
-@pytest.fixture
-def recipe(tmp_path: Path) -> Recipe:
-    path = tmp_path / "recipe.toml"
-    path.write_text(RECIPE)
-    return read_recipe(path)[0]
+def job(folder: Path, data: Path, text: str = DISCS, **changes: object) -> Job:
+    """A job of a recipe's text, in a folder of its own."""
+    folder.mkdir(exist_ok=True)
+    path = folder / "recipe.toml"
+    path.write_text(text)
+    recipe, text = read_recipe(path)
+    return replace(Job(recipe, text, data, folder / "discs.safetensors", workers=0), **changes)
 
 
-def run(recipe: Recipe, folder: Path, workers: int = 0) -> tuple[torch.nn.Module, list[float]]:
-    losses: list[float] = []
-
-    def note(progress: Progress) -> None:
-        losses.append(sum(progress.losses.values()))
-
-    return fit(recipe, folder, note, workers), losses
+def run(work: Job) -> Trained:
+    trained = train(work, lambda progress: None)
+    assert trained is not None
+    return trained
 
 
-def test_it_learns_and_repeats_itself(recipe: Recipe, discs: Path) -> None:
-    first, losses = run(recipe, discs)
-    second, same_losses = run(recipe, discs, workers=1)
-    assert np.mean(losses[-3:]) < 0.7 * np.mean(losses[:3])
-    assert losses == same_losses
-    for name, tensor in first.state_dict().items():
-        assert torch.equal(tensor, second.state_dict()[name]), name
-    other, _ = run(recipe.model_copy(update={"seed": 4}), discs)
-    assert not torch.equal(
-        other.get_parameter("segmentation_head.0.weight"),
-        first.get_parameter("segmentation_head.0.weight"),
-    )
+@pytest.fixture(scope="module")
+def first(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    torch.set_num_threads(1)
+    return run(job(tmp_path_factory.mktemp("first"), discs))
 
 
-def test_the_command_writes_a_file_that_says_where_it_comes_from(
-    discs: Path, tmp_path: Path
-) -> None:
-    recipe, out = tmp_path / "discs.toml", tmp_path / "discs.safetensors"
-    recipe.write_text(RECIPE)
-    arguments = [str(recipe), "--data", str(discs), "--out", str(out), "--workers", "0"]
-    assert main(arguments) == 0
-    header = read_header(out)
-    assert header.name == "discs"
-    assert header.classes == ("background", "disc")
+def test_it_learns_and_says_what_it_learnt_from(first: Trained, discs: Path) -> None:
+    steps, losses = first.history.series("train", LOSS)
+    assert steps == [3, 6, 9, 12]
+    assert losses[-1] < 0.8 * losses[0]
+    header = read_header(first.out)
+    assert header == first.header
+    assert (header.name, header.classes) == ("discs", ("background", "disc"))
     record = header.training
     assert record is not None
-    assert record.recipe == RECIPE
-    assert record.data_sha256 == split_digest(discs, "train")
+    assert record.recipe == DISCS
+    recipe = read_recipe(first.out.with_name("recipe.toml"))[0]
+    data = list_data(discs, recipe.data, recipe.classes)
+    assert record.data_sha256 == data_digest(of_split(data, "train"))
     assert (record.images, record.steps, record.seed) == (4, 12, 3)
-    assert record.metrics.keys() == {"disc/fp32", "disc/bf16", "disc/classical"}
-    assert record.metrics["disc/classical"]["images"] == 2
-    assert all(torch.isfinite(tensor).all() for tensor in load_tensors(out).values())
+    assert record.metrics.keys() >= {"all/fp32", "all/bf16", "disc/fp32", "disc/bf16"}
+    assert record.metrics["disc/fp32"]["images"] == 2
+    assert all(torch.isfinite(tensor).all() for tensor in load_tensors(first.out).values())
+    assert header.postprocess.foreground_threshold in (0.3, 0.5)  # type: ignore[union-attr]
 
 
-def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    recipe = tmp_path / "bad.toml"
-    recipe.write_text(RECIPE.replace("ema_decay", "ema_decline"))
-    assert main([str(recipe), "--data", str(tmp_path), "--out", str(tmp_path / "x")]) == 2
-    assert "ema_decline" in capsys.readouterr().err
+def test_what_it_leaves_beside_the_file(first: Trained) -> None:
+    left = {path.name.split(".")[0] for path in first.out.with_suffix(".training").iterdir()}
+    assert left == {"curves", "panel", "log", "events"}
+    log = pq.read_table(first.out.with_suffix(".training") / "log.parquet").to_pylist()
+    assert [one["value"] for one in log if one["name"] == METRIC] == pytest.approx(
+        first.history.series("val", METRIC)[1]
+    )
+    assert {one["name"] for one in log if one["split"] == "train"} >= {LOSS, "foreground", "edge"}
+    assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in first.pictures)
 
 
-def test_committed_recipes_are_valid() -> None:
-    folder = resources.files("segpipe.training") / "recipes"
-    with resources.as_file(folder) as path:
-        recipes = [read_recipe(file)[0] for file in path.glob("*.toml")]
-    assert [recipe.name for recipe in recipes] == ["unet-nuclei"]
+def test_the_same_seed_gives_the_same_file_whatever_the_workers(
+    first: Trained, discs: Path, tmp_path: Path
+) -> None:
+    again = run(job(tmp_path / "again", discs, workers=1))
+    assert again.out.read_bytes() == first.out.read_bytes()
+    other = run(job(tmp_path / "other", discs, DISCS.replace("seed = 3", "seed = 4")))
+    assert other.out.read_bytes() != first.out.read_bytes()
 
 
-def test_crops_depend_on_the_seed_and_the_index_alone(recipe: Recipe, discs: Path) -> None:
-    def crops(seed: int) -> RandomCrops:
-        examples = read_split(discs, "train")
-        return RandomCrops(examples, recipe.preprocess, recipe.data, recipe.augment, 8, seed)
+@pytest.mark.parametrize("stop", [1, 4, 6, 11])
+def test_a_run_that_was_stopped_goes_on_to_the_same_file(
+    stop: int, first: Trained, discs: Path, tmp_path: Path
+) -> None:
+    work = job(tmp_path / "stopped", discs)
 
-    forwards = [crops(1)[index] for index in range(8)]
-    again = crops(1)
-    for index in reversed(range(8)):
-        for a, b in zip(forwards[index], again[index], strict=True):
-            assert torch.equal(a, b)
-    assert not torch.equal(forwards[0][0], crops(2)[0][0])
-    planes, targets = forwards[0]
-    assert planes.shape == targets.shape == (3, 64, 64)
-    assert planes.dtype == targets.dtype == torch.float32
-    assert targets.min() >= 0
-    assert targets.max() <= 1
+    def interrupt(progress: TrainingProgress) -> None:
+        if progress.step == stop:
+            raise KeyboardInterrupt
 
-
-@settings(deadline=None, max_examples=40)
-@given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.sampled_from([40, 96, 160]))
-def test_the_truth_moves_with_the_image(image_seed: int, crop_seed: int, side: int) -> None:
-    _, labels = disc_image(image_seed, side)
-    drawn = (labels > 0).astype(np.float32)[None]
-    field = Field(drawn, labels.astype(np.int32), normalised_distance(labels))
-    crop = augment(field, 64, GEOMETRY_ONLY, np.random.default_rng(crop_seed))
-    assert crop.planes.shape == (3, 64, 64)
-    # Resampling is smooth for the image and nearest for the labels: only borders may differ.
-    assert np.mean((crop.planes[0] > 0.5) ^ (crop.labels > 0)) < 0.03
-    assert np.mean((crop.distance > 0.5) & (crop.labels == 0)) < 0.01
-    assert set(np.unique(crop.labels)) <= set(np.unique(labels))
+    with pytest.raises(KeyboardInterrupt):
+        train(work, interrupt)
+    if stop >= 3:  # nothing was written down before
+        with pytest.raises(SpecError, match="--resume"):
+            train(work, interrupt)
+    resumed = run(replace(work, resume=True))
+    assert resumed.out.read_bytes() == first.out.read_bytes()
+    assert resumed.history.series("train", LOSS) == first.history.series("train", LOSS)
 
 
-@given(st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=25)
-def test_distance_peaks_once_in_each_object(seed: int) -> None:
-    _, labels = disc_image(seed, 50)
-    distance = normalised_distance(labels)
-    assert distance.dtype == np.float32
-    assert np.all((distance > 0) == (labels > 0))
-    for label in np.unique(labels[labels > 0]):
-        assert distance[labels == label].max() == 1
+def test_a_checkpoint_of_another_recipe_or_of_other_data_is_refused(
+    discs: Path, tmp_path: Path
+) -> None:
+    def interrupt(progress: TrainingProgress) -> None:
+        if progress.step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(job(tmp_path / "run", discs), interrupt)
+    other = job(tmp_path / "run", discs, DISCS.replace("0.01", "0.02"), resume=True)
+    with pytest.raises(SpecError, match="another recipe"):
+        run(other)
+    (tmp_path / "run" / "discs.training" / "checkpoint.pt").write_bytes(b"PK damaged")
+    with pytest.raises(SpecError, match="no checkpoint that can be read"):
+        run(job(tmp_path / "run", discs, resume=True))
 
 
-def test_an_object_that_fills_the_image_has_no_border() -> None:
-    assert np.all(normalised_distance(np.full((5, 7), 2, np.uint16)) == 1)
+def test_it_stops_early_when_the_metric_does_not_rise(discs: Path, tmp_path: Path) -> None:
+    idle = DISCS.replace("learning_rate = 0.01", "learning_rate = 1e-12").replace(
+        "every = 3", "every = 1\npatience = 2"
+    )
+    assert run(job(tmp_path / "idle", discs, idle)).history.series("val", METRIC)[0] == [1, 2, 3]
 
 
-def test_the_borders_of_the_image_are_not_borders_of_objects() -> None:
-    labels = np.zeros((20, 20), np.uint16)
-    labels[:10] = 1
-    assert np.allclose(normalised_distance(labels)[:10, 3], np.linspace(1, 0.1, 10))
+def test_a_loss_that_is_not_finite_stops_it(discs: Path, tmp_path: Path) -> None:
+    wild = DISCS.replace("learning_rate = 0.01", "learning_rate = 1e30")
+    with pytest.raises(SpecError, match="learning_rate"):
+        run(job(tmp_path / "wild", discs, wild))
 
 
-def test_edges_are_where_two_objects_are_near() -> None:
-    labels = np.zeros((9, 20), np.uint16)
-    labels[:, :6] = 1
-    labels[:, 6:12] = 2  # touches 1
-    labels[:, 17:] = 3  # is five pixels away from 2
-    columns = np.flatnonzero(touching_edges(labels).all(0))
-    assert columns.tolist() == [4, 5, 6, 7]
-    assert not touching_edges(labels)[:, 8:].any()
+def test_a_file_that_starts_another_keeps_what_fits_and_names_the_rest(
+    first: Trained, discs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = DISCS.replace("seed = 3", f"seed = 3\nstart = {str(first.out)!r}").replace(
+        "8, 8, 8]", "8, 8, 4]"
+    )
+    run(job(tmp_path / "next", discs, text))
+    said = caplog.text
+    assert "tensors kept" in said
+    assert "dropped segmentation_head.0.weight: (3, 8, 3, 3), but (3, 4, 3, 3) here" in said
+    assert "starts anew: segmentation_head.0.weight" in said
+    assert "dropped encoder" not in said
+    pickled = tmp_path / "old.pth"
+    torch.save({}, pickled)
+    with pytest.raises(WeightsError, match="pickle"):
+        run(job(tmp_path / "p", discs, DISCS.replace("seed = 3", f"start = {str(pickled)!r}")))
+
+
+def test_more_classes_keep_all_but_the_last_layer() -> None:
+    old, new = torch.nn.Linear(4, 3), torch.nn.Linear(4, 5)
+    source = {**old.state_dict(), "other": torch.zeros(2)}
+    source["weight"] = source["weight"][:, :4]
+    transfer = keep_what_fits(torch.nn.Sequential(), source)
+    assert transfer.kept == ()
+    network = torch.nn.ModuleDict({"body": old, "head": new})
+    renamed = {f"body.{name}": tensor + 1 for name, tensor in old.state_dict().items()}
+    transfer = keep_what_fits(network, {**renamed, "head.weight": torch.zeros(3, 4)})
+    assert transfer.kept == ("body.weight", "body.bias")
+    assert transfer.fresh == ("head.weight", "head.bias")
+    assert torch.equal(network["body"].weight, renamed["body.weight"])
+
+
+def test_classes_are_learnt_as_well(discs: Path, tmp_path: Path) -> None:
+    text = DISCS.replace('task = "instances"', 'task = "semantic"').replace(
+        "= 3\n\n[pre", "= 2\n\n[pre"
+    )
+    trained = run(job(tmp_path / "classes", discs, text))
+    assert trained.header.task == "semantic"
+    assert trained.header.training is not None
+    numbers = trained.header.training.metrics["all/fp32"]
+    assert numbers["dice"] == pytest.approx(numbers["disc_dice"])
+    assert numbers["dice"] > 0.5
+    losses = trained.history.series("train", LOSS)[1]
+    assert losses[-1] < losses[0]
+
+
+def test_every_process_has_its_share_of_each_step() -> None:
+    rule = OptimiserRecipe(steps=3, batch=8, micro_batch=2)
+    cpu = torch.device("cpu")
+    alone = list(StepSampler(rule, 1, Workplace(cpu)))
+    shares = [list(StepSampler(rule, 1, Workplace(cpu, rank, 2))) for rank in (0, 1)]
+    assert len(alone) == len(StepSampler(rule, 1, Workplace(cpu))) == 8
+    assert sorted(chain(*alone)) == sorted(chain(*shares[0], *shares[1])) == list(range(8, 24))
+    assert shares[0][0] == [8, 9]
+    assert shares[1][0] == [12, 13]
+    with pytest.raises(SpecError, match="3 processes"):
+        micro_batches(rule, 3)
+
+
+def test_passes_that_make_up_a_batch_learn_what_the_batch_learns() -> None:
+    """Without batch normalisation gradients of parts add up to that of the whole."""
+    from segpipe.training.loop import Trainer
+
+    class Mean:
+        distances = False
+
+        def __init__(self) -> None:
+            torch.manual_seed(1)
+            self.network = torch.nn.Linear(3, 1)
+
+        def item(self, crop: object) -> torch.Tensor:
+            raise NotImplementedError
+
+        def collate(self, items: list[torch.Tensor]) -> torch.Tensor:
+            return torch.stack(items)
+
+        def losses(self, network: torch.nn.Module, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"error": network(batch).square().mean()}
+
+    data = torch.randn(8, 3, generator=torch.Generator().manual_seed(2))
+    results = []
+    for parts in (1, 4):
+        learner = Mean()
+        rule = OptimiserRecipe(steps=5, batch=8, learning_rate=0.1)
+        trainer = Trainer(learner, rule, 0, Workplace(torch.device("cpu")), parts)
+        for _ in range(3):
+            trainer.update(data.chunk(parts))
+        results.append(learner.network.weight.detach().clone())
+    assert torch.allclose(*results, atol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("break_it", "says"),
+    ("validation", "training", "says"),
     [
-        (lambda folder: (folder / "index.csv").unlink(), "index.csv"),
-        (lambda folder: write_index(folder, [("a", "val", "disc")]), "split = 'train'"),
-        (lambda folder: write_index(folder, [("b", "train", "disc")]), "b.png"),
-        (lambda folder: write_index(folder, [("a", "train", "cell")]), "'cell'"),
-        (
-            lambda folder: write_image(
-                folder, "a", np.zeros((8, 8, 4), np.uint8), np.zeros((8, 8), np.uint8)
-            ),
-            "RGBA",
-        ),
-        (
-            lambda folder: write_image(
-                folder, "a", np.zeros((8, 9), np.uint8), np.zeros((8, 8), np.uint8)
-            ),
-            r"\(8, 9\)",
-        ),
+        ([1.0, 0.8, 0.7], [1.0, 0.8, 0.7], ""),
+        ([1.0, 0.7, 0.72], [1.0, 0.8, 0.7], ""),
+        ([1.0, 0.7, 0.9], [1.0, 0.8, 0.6], "since step 1 validation loss rose from 0.700"),
+        ([1.0, 0.9, 1.467], [1.0, 0.5, 0.245], "rose"),
+        ([1.0, 0.8, 0.7], [1.0, 0.5, 0.3], "2.3 times"),
+        ([0.5], [0.6], ""),
+        ([], [], ""),
     ],
 )
-def test_unusable_data_is_named(break_it, says: str, recipe: Recipe, tmp_path: Path) -> None:
-    write_image(tmp_path, "a", *disc_image(0))
-    write_index(tmp_path, [("a", "train", "disc")])
-    break_it(tmp_path)
+def test_validation_that_turns_away_from_training_is_told(
+    validation: list[float], training: list[float], says: str, tmp_path: Path
+) -> None:
+    history = History(tmp_path)
+    for step, (val, fit) in enumerate(zip(validation, training, strict=True)):
+        history.add(step, "train", {LOSS: fit}, 0.0)
+        history.add(step, "val", {LOSS: val}, 0.0)
+    assert says in overfits(history)
+    assert bool(says) == bool(overfits(history))
+
+
+def test_shipped_recipes_are_valid() -> None:
+    recipes = {name: read_recipe(Path(name))[0] for name in shipped_recipes()}
+    assert {"unet-nuclei", "unet-oct-fluid", "mask-rcnn-nuclei"} <= recipes.keys()
+    assert all(recipe.name == name for name, recipe in recipes.items())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("ema_decay", "ema_decline", "ema_decline"),
+        ("outputs = 3", "outputs = 2", "outputs"),
+        ("foreground_threshold = [", "threshold = [", "threshold"),
+        ('kind = "unet"\ntask', 'kind = "vnet"\ntask', "vnet"),
+    ],
+)
+def test_a_wrong_recipe_is_told_by_its_key(old: str, new: str, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(DISCS.replace(old, new))
     with pytest.raises(SpecError, match=says):
-        run(recipe, tmp_path)
+        read_recipe(path)
+    with pytest.raises(SpecError, match="unet-nuclei"):
+        read_recipe(tmp_path / "absent.toml")
+
+
+def test_an_index_without_an_image_is_refused_before_training(tmp_path: Path) -> None:
+    folder = disc_folder(tmp_path / "data")
+    write_index(folder, [("9", "train", "disc")])
+    with pytest.raises(SpecError, match="'9'"):
+        run(job(tmp_path / "x", folder))
+
+
+def test_numbers_in_the_log_are_numbers(first: Trained) -> None:
+    assert all(np.isfinite(one.value) for one in first.history.measurements)

@@ -1,0 +1,73 @@
+"""What is benchmarked on: images from anywhere, or fields that are simulated on the spot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segpipe.demo_fields import simulate_field
+from segpipe.errors import InputError, SpecError
+from segpipe.readers.collection import list_collection
+from segpipe.readers.reader import Reader
+from segpipe.records import DecodedImage, Header
+from segpipe.report.truth import find_truth, pair, read_truth
+from segpipe.spec import Limits
+
+FIELDS = 4
+FIELD_SHAPE = (256, 256)
+NUCLEI = 20
+
+Labels = npt.NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BenchImage:
+    """An image, and its true objects if they are known: (H, W), 0 is background."""
+
+    name: str
+    image: DecodedImage
+    truth: Labels | None = None
+
+
+def simulated_images() -> list[BenchImage]:
+    """`FIELDS` fields of nuclei with their truth, always the same ones."""
+    images = []
+    for seed in range(FIELDS):
+        pixels, truth = simulate_field(np.random.default_rng(seed), FIELD_SHAPE, NUCLEI)
+        header = Header(*FIELD_SHAPE, 1, str(pixels.dtype), "simulated", "none")
+        image = DecodedImage(pixels[..., None], header, sha256="")
+        images.append(BenchImage(f"field {seed}", image, truth))
+    return images
+
+
+def read_images(source: str, truth: Path | None) -> list[BenchImage]:
+    """All images of a collection, decoded, in its order.
+
+    Args:
+        truth: folder of label images, paired with the images as `segpipe eval` does.
+
+    Raises:
+        SpecError: no images, one that cannot be read, or no truth that fits any.
+    """
+    refs = list(list_collection(source))
+    labels = {}
+    if truth is not None:
+        rows = [{"uri": ref.uri, "path": ref.path} for ref in refs]
+        labels = {row["uri"]: path for row, path in pair(rows, find_truth(truth))}
+        if not labels:
+            raise SpecError(f"{truth}: none of its label images has the name of an image")
+    images = []
+    with Reader(Limits()) as reader:
+        for ref in refs:
+            try:
+                image = reader.read(ref)
+            except InputError as error:
+                raise SpecError(f"{ref.path}: {error}") from error
+            path = labels.get(ref.uri)
+            known = read_truth(path, image.header.shape) if path is not None else None
+            images.append(BenchImage(ref.path, image, known))
+    return images

@@ -1,0 +1,66 @@
+"""`segpipe bench`: measurements, made where they are asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segpipe.errors import SpecError
+
+bench = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Measure speed and quality on this machine.",
+)
+
+
+@bench.callback()
+def _bench() -> None:
+    """Every measurement is a command of its own."""
+
+
+@bench.command()
+def family(
+    images: Annotated[
+        str | None,
+        typer.Argument(help="Folder, glob, image or archive. [default: simulated fields]"),
+    ] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="Folder of label images, paired by file stem.")
+    ] = None,
+    rcnn: Annotated[str, typer.Option(help="R-CNN: a model or a weights file.")] = "rcnn-nuclei",
+    mask_rcnn: Annotated[
+        str, typer.Option(help="Mask R-CNN, and without its masks Faster R-CNN.")
+    ] = "mask-rcnn-nuclei",
+    rounds: Annotated[int, typer.Option(min=1, help="Of which the median counts.")] = 3,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Of torch. [default: one for each core]")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Compare R-CNN, Faster R-CNN and Mask R-CNN with one backbone on the same images.
+
+    \b
+    segpipe bench family
+    segpipe bench family fields/ --truth labels/ --rounds 5
+
+    Time per image, in its parts; with truth, also how many objects the proposals and the final
+    boxes overlap.
+    """
+    if truth is not None and images is None:
+        raise SpecError(f"--truth {truth}: of which images? The simulated ones have their own")
+    from segpipe.bench.family import build_family, compare
+    from segpipe.bench.family_report import FamilyReport, describe_conditions
+    from segpipe.bench.images import read_images, simulated_images
+
+    threads = threads or len(os.sched_getaffinity(0))
+    models, contestants = build_family(rcnn, mask_rcnn, device, threads)
+    found = read_images(images, truth) if images else simulated_images()
+    outcomes = compare(contestants, found, rounds, lambda name: typer.echo(name, err=True))
+    report = FamilyReport(outcomes, describe_conditions(models, found, rounds, threads))
+    typer.echo(json.dumps(report.to_dict()) if as_json else report.to_text())
