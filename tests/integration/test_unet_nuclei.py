@@ -80,7 +80,7 @@ def test_bf16_finds_the_same(segmenter: Segmenter, some_examples: list[Example])
     model = resolve(RUN.model_copy(update={"precision": "bf16"}))
     bf16 = scores(build(model.spec, model.weights_path), some_examples)["fluorescence"]
     fp32 = scores(segmenter, some_examples)["fluorescence"]
-    assert bf16["ap50_mean"] == pytest.approx(fp32["ap50_mean"], abs=0.02)
+    assert bf16["ap50_mean"] == pytest.approx(fp32["ap50_mean"], abs=0.03)
     assert bf16["ap75_mean"] == pytest.approx(fp32["ap75_mean"], abs=0.03)
 
 
