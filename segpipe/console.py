@@ -26,14 +26,7 @@ def progress_display(console: Console) -> Iterator[Observer]:
     if not console.is_terminal:
         yield _lines(console)
         return
-    with Bars(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rest]}"),
-        console=console,
-        transient=True,
-    ) as bars:
+    with _bars(console) as bars:
         bar = bars.add_task("starting workers", total=None, rest="")
 
         def show(progress: Progress) -> None:
@@ -55,23 +48,28 @@ def training_display(console: Console) -> Iterator[Callable[[TrainingProgress], 
     if not console.is_terminal:
         yield _training_lines(console, started)
         return
-    with Bars(
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[state]}"),
-        console=console,
-        transient=True,
-    ) as bars:
-        bar = bars.add_task("training", total=None, state="reading images")
+    with _bars(console) as bars:
+        bar = bars.add_task("training", total=None, rest="reading images")
         first: list[int] = []
 
         def show(progress: TrainingProgress) -> None:
             first[:] = first or [progress.step - 1]
-            state = _training_state(progress, first[0], started)
-            bars.update(bar, completed=progress.step, total=progress.steps, state=state)
+            rest = _training_state(progress, first[0], started)
+            bars.update(bar, completed=progress.step, total=progress.steps, rest=rest)
 
         yield show
+
+
+def _bars(console: Console) -> Bars:
+    """Description, bar, count, and what a task says in its field `rest`."""
+    return Bars(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rest]}"),
+        console=console,
+        transient=True,
+    )
 
 
 def training_text(trained: Trained) -> str:

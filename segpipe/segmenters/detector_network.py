@@ -24,7 +24,7 @@ from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
 from segpipe.errors import SpecError, WeightsError
 from segpipe.segmenters.light_backbone import STRIDES, LightPyramid
-from segpipe.segmenters.weights import load_tensors
+from segpipe.segmenters.weights import fill, load_tensors
 from segpipe.spec import DetectorOptions, Frozen, ModelSpec, parse
 
 PROPOSALS = 1000
@@ -108,10 +108,7 @@ def load_detector(model: ModelSpec, options: DetectorOptions, weights: Path) -> 
         WeightsError: a file that cannot be read, or missing, unexpected or misshapen tensors.
     """
     network = build_detector(model, options)
-    try:
-        network.load_state_dict(read_state(weights))
-    except RuntimeError as error:
-        raise WeightsError(f"{weights}: not the tensors of its architecture: {error}") from None
+    fill(network, read_state(weights), weights)
     return network.eval()
 
 

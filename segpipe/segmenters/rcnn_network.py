@@ -17,9 +17,8 @@ import torch
 from pydantic import Field
 from torchvision.ops import roi_align
 
-from segpipe.errors import WeightsError
 from segpipe.segmenters.light_backbone import STRIDES, light_features
-from segpipe.segmenters.weights import load_tensors
+from segpipe.segmenters.weights import fill, load_tensors
 from segpipe.spec import Frozen, parse
 
 OFFSET_SCALE = (0.1, 0.1, 0.2, 0.2)
@@ -100,11 +99,7 @@ def load_rcnn(architecture: dict[str, Any], classes: int, weights: Path) -> RCNN
         WeightsError: missing, unexpected or misshapen tensors; the first few are named.
     """
     network = build_rcnn(architecture, classes)
-    tensors = {name: tensor.float() for name, tensor in load_tensors(weights).items()}
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise WeightsError(f"{weights}: not the tensors of its architecture: {error}") from None
+    fill(network, load_tensors(weights), weights)
     return network.eval()
 
 

@@ -18,7 +18,7 @@ from segpipe.segmenters.magnification import choose_magnification, median_diamet
 from segpipe.segmenters.preprocess import Planes, to_planes
 from segpipe.segmenters.splitting import split_classes, split_instances
 from segpipe.segmenters.unet_network import STRIDE, build_unet
-from segpipe.segmenters.weights import load_tensors
+from segpipe.segmenters.weights import fill, load_tensors
 from segpipe.spec import SegmentSpec, UNetOptions
 
 Maps = npt.NDArray[np.float32]
@@ -110,9 +110,5 @@ def load_unet(architecture: dict[str, object], weights: Path) -> torch.nn.Module
         WeightsError: missing, unexpected or misshapen tensors; the first few are named.
     """
     network = build_unet(architecture)
-    tensors = {name: tensor.float() for name, tensor in load_tensors(weights).items()}
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise WeightsError(f"{weights}: not the tensors of its architecture: {error}") from None
+    fill(network, load_tensors(weights), weights)
     return network.eval()

@@ -18,6 +18,7 @@ from segpipe.spec import Frozen, Options, Preprocess, parse
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.nn import Module
 
 METADATA_KEY = "segpipe"
 MAX_HEADER_BYTES = 4_000_000
@@ -172,6 +173,18 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path}: cannot be read: {error}") from error
+
+
+def fill(network: Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Copy the tensors of a file into a network, in the network's own precision.
+
+    Raises:
+        WeightsError: missing, unexpected or misshapen tensors; the first few are named.
+    """
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise WeightsError(f"{path}: not the tensors of its architecture: {error}") from None
 
 
 def save(path: Path, tensors: dict[str, Tensor], header: WeightsHeader) -> None:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from torch.utils.data import Dataset
 
 from segpipe.errors import SpecError
+from segpipe.segmenters.magnification import median_diameter
 from segpipe.segmenters.preprocess import value_range
 from segpipe.spec import Preprocess
 from segpipe.training.augment import Augmentation, Field
@@ -82,8 +83,6 @@ class FieldCache:
 def make_field(example: Example, preprocess: Preprocess, distances: bool) -> Field:
     """What crops are cut from, with all that is computed once per image."""
     low, high = value_range(example.pixels, preprocess.scaling)
-    areas = np.bincount(example.labels.ravel(), minlength=2)[1:]
-    present = areas[areas > 0]
     return Field(
         pixels=example.pixels,
         low=low,
@@ -92,7 +91,7 @@ def make_field(example: Example, preprocess: Preprocess, distances: bool) -> Fie
         class_ids=example.class_ids,
         distance=normalised_distance(example.labels) if distances else None,
         centres=_some_object_pixels(example.labels),
-        diameter=float(2 * np.sqrt(np.median(present) / np.pi)) if len(present) else 0.0,
+        diameter=median_diameter(example.labels),
     )
 
 

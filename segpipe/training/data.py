@@ -132,26 +132,28 @@ def read_example(one: Annotated) -> Example:
     Raises:
         SpecError: either cannot be read, or they differ in size.
     """
-    try:
-        with Reader(Limits()) as reader:
-            image = reader.read(one.ref)
-    except InputError as error:
-        raise SpecError(f"{one.name}: {error}") from error
+    image = _read_image(one)
     labels, class_ids = one.read_truth(image.header.shape)
     return Example(one.name, one.subgroup, image, labels, class_ids)
 
 
 def data_digest(data: Iterable[Annotated]) -> str:
     """sha256 over names and bytes of all images and truths, in order: what was trained on."""
+    data = list(data)
+    truths = {path: sha256_file(path) for path in {one.truth_file for one in data}}
     total = hashlib.sha256()
-    truths: dict[Path, str] = {}
-    with Reader(Limits()) as reader:
-        for one in data:
-            total.update(f"{one.name} {reader.read(one.ref).sha256}\n".encode())
-            content = truths.setdefault(one.truth_file, "") or sha256_file(one.truth_file)
-            truths[one.truth_file] = content
-            total.update(f"{one.truth_file.name} {content}\n".encode())
+    for one in data:
+        total.update(f"{one.name} {_read_image(one).sha256}\n".encode())
+        total.update(f"{one.truth_file.name} {truths[one.truth_file]}\n".encode())
     return total.hexdigest()
+
+
+def _read_image(one: Annotated) -> DecodedImage:
+    try:
+        with Reader(Limits()) as reader:
+            return reader.read(one.ref)
+    except InputError as error:
+        raise SpecError(f"{one.name}: {error}") from error
 
 
 def _annotated(

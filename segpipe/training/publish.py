@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -40,7 +41,14 @@ def make_header(recipe: Recipe, options: Options, record: TrainingRecord | None)
 
 
 def make_record(
-    recipe: Recipe, text: str, text_sha256: str, data_sha256: str, images: int, steps: int
+    recipe: Recipe,
+    text: str,
+    *,
+    data_sha256: str,
+    start_sha256: str,
+    images: int,
+    steps: int,
+    metrics: dict[str, dict[str, float]],
 ) -> TrainingRecord:
     """Where the weights come from; dated today."""
     return TrainingRecord(
@@ -48,9 +56,11 @@ def make_record(
         data_sha256=data_sha256,
         images=images,
         recipe=text,
-        recipe_sha256=text_sha256,
+        recipe_sha256=hashlib.sha256(text.encode()).hexdigest(),
         seed=recipe.seed,
         steps=steps,
+        start_sha256=start_sha256,
+        metrics=metrics,
         code_version=metadata.version("segpipe"),
         finished=datetime.now(UTC).date().isoformat(),
     )

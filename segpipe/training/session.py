@@ -99,9 +99,14 @@ class Session:
         job, recipe = self._job, self._job.recipe
         options, metrics = tune(self._best_weights, recipe, self.validation.examples)
         record = make_record(
-            recipe, job.text, job.text_sha256, self._digest, len(self._train), self._trainer.step
+            recipe,
+            job.text,
+            data_sha256=self._digest,
+            start_sha256=self._start_sha256,
+            images=len(self._train),
+            steps=self._trainer.step,
+            metrics=metrics,
         )
-        record = record.model_copy(update={"metrics": metrics, "start_sha256": self._start_sha256})
         header = make_header(recipe, options, record)
         save(job.out, load_tensors(self._best_weights), header)
         for path in (self._checkpoint, self._candidate, self._best_weights):

@@ -27,12 +27,13 @@ def tune(
         The options, and `<subgroup>/<precision>` -> numbers, in fp32 and bf16.
     """
     options = read_header(weights).postprocess
+    grid = recipe.validation.tune
     chosen: dict[str, Any] = {}
-    best: float | None = None
-    for name, values in recipe.validation.tune.items():
+    best = _metric(weights, recipe, examples, chosen) if grid else 0.0
+    for name, values in grid.items():
         for value in values:
-            if best is None:
-                best = _metric(weights, recipe, examples, chosen)
+            if value == getattr(options, name):
+                continue  # what `best` began with
             metric = _metric(weights, recipe, examples, {**chosen, name: value})
             log.info("%s = %g: metric %.4f (best so far %.4f)", name, value, metric, best)
             if metric > best:
