@@ -12,12 +12,16 @@ import sys
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from segpipe.cli_bench import bench
+from segpipe.cli_store import keeping
 from segpipe.errors import SegpipeError, SpecError
+
+if TYPE_CHECKING:
+    from segpipe.spec import RunSpec
 
 app = typer.Typer(
     name="segpipe",
@@ -25,18 +29,19 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Batch segmentation of image archives: masks in Zarr, objects in Parquet.\n\n"
+    help="Batch segmentation of image archives: masks in Zarr, objects in Parquet.\n\n\b\n"
     "  segpipe run photos/ --store results/\n"
     '  segpipe query results/ "SELECT path, n_objects FROM latest_images"\n'
     "  segpipe overlay results/ cell-7.png --out cell-7-overlay.png",
 )
 
 app.add_typer(bench, name="bench")
+app.add_typer(keeping)
 
 TOO_MANY_FAILED = 3
 INTERRUPTED = 130
 
-Store = Annotated[Path, typer.Argument(help="Folder of the store.")]
+Store = Annotated[str, typer.Argument(help="Folder or address of the store.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 OfModel = Annotated[str | None, typer.Option("--model", help="Only results of this model.")]
 
@@ -58,7 +63,7 @@ def run(
     source: Annotated[
         str, typer.Argument(help="Folder (recursive), glob, image, manifest, zip or tar.")
     ],
-    store: Annotated[Path, typer.Option(help="Folder of the store; made if absent.")],
+    store: Annotated[str, typer.Option(help="Folder of the store; made if absent.")],
     model: Annotated[
         str | None, typer.Option(help="Name from `segpipe models`, or a weights file.")
     ] = None,
@@ -93,14 +98,11 @@ def run(
 
     Run it again after a crash, or tomorrow: only what is not committed yet is done.
     """
-    from rich.console import Console
-
-    from segpipe.console import progress_display, summary_text
     from segpipe.spec import RunSpec, load_config, parse
 
     given = {
         "source": source,
-        "store": str(store),
+        "store": store,
         "model": model,
         "chunk_images": chunk_images,
         "workers": workers,
@@ -112,26 +114,34 @@ def run(
     values |= {key: value for key, value in given.items() if value is not None}
     spec = parse(RunSpec, values, str(config or "segpipe run"))
 
-    _quiet_libraries()
-    import segpipe
+    _segment(spec, as_json)
 
-    try:
-        with progress_display(Console(stderr=True)) as observe:
-            summary = segpipe.run(spec, observe)
-    except KeyboardInterrupt:
-        typer.echo("segpipe: interrupted; run the same command again to go on", err=True)
-        raise typer.Exit(INTERRUPTED) from None
-    if as_json:
-        typer.echo(json.dumps(asdict(summary)))
-    else:
-        typer.echo(summary_text(summary))
-    if summary.failed_fraction > spec.max_failed:
-        typer.echo(
-            f"segpipe: {summary.failed} of {summary.ok + summary.failed} images failed, more than "
-            f"--max-failed {spec.max_failed:g} allows",
-            err=True,
-        )
-        raise typer.Exit(TOO_MANY_FAILED)
+
+@app.command()
+def retry(
+    store: Store,
+    workers: Annotated[int | None, typer.Option(help="Local worker processes.")] = None,
+    dask_address: Annotated[
+        str | None, typer.Option(help="A running Dask scheduler, e.g. tcp://host:8786.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="End with one JSON object per model on stdout.")
+    ] = False,
+) -> None:
+    """Do the failed images again, as the run that they failed in was asked for.
+
+    
+    segpipe retry results/
+    """
+    from segpipe.execution import failed_runs
+
+    given = {"workers": workers, "dask_address": dask_address}
+    update = {key: value for key, value in given.items() if value is not None}
+    specs = failed_runs(store)
+    if not specs:
+        typer.echo("no image has failed", err=True)
+    for spec in specs:
+        _segment(spec.model_copy(update=update), as_json)
 
 
 @app.command()
@@ -336,24 +346,6 @@ def models(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def fsck(store: Store) -> None:
-    """Recompute every hash and invariant of a store; exit 1 and a list if something is wrong."""
-    from segpipe.store.fsck import check_store, unreferenced
-    from segpipe.store.snapshot import open_files
-
-    files = open_files(store)
-    problems = 0
-    for problem in check_store(files):
-        problems += 1
-        typer.echo(f"{problem.path}: {problem.detail}")
-    if problems:
-        typer.echo(f"segpipe: {problems} problems", err=True)
-        raise typer.Exit(1)
-    left = len(unreferenced(files))
-    typer.echo(f"all is well{f'; {left} folders of unfinished attempts use space' * bool(left)}")
-
-
-@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the archive, the store and pictures.")],
 ) -> None:
@@ -373,6 +365,34 @@ def _options(
 
         typer.echo(f"segpipe {metadata.version('segpipe')}")
         raise typer.Exit
+
+
+def _segment(spec: RunSpec, as_json: bool) -> None:
+    """Run, show progress and a summary; exit codes as at the top."""
+    from rich.console import Console
+
+    from segpipe.console import progress_display, summary_text
+
+    _quiet_libraries()
+    import segpipe
+
+    try:
+        with progress_display(Console(stderr=True)) as observe:
+            summary = segpipe.run(spec, observe)
+    except KeyboardInterrupt:
+        typer.echo("segpipe: interrupted; run the same command again to go on", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    if as_json:
+        typer.echo(json.dumps(asdict(summary)))
+    else:
+        typer.echo(summary_text(summary))
+    if summary.failed_fraction > spec.max_failed:
+        typer.echo(
+            f"segpipe: {summary.failed} of {summary.ok + summary.failed} images failed, more than "
+            f"--max-failed {spec.max_failed:g} allows",
+            err=True,
+        )
+        raise typer.Exit(TOO_MANY_FAILED)
 
 
 def _quiet_libraries() -> None:

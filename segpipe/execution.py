@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow.dataset as ds
 
+from segpipe.errors import SpecError
 from segpipe.planning.chunks import Planner
 from segpipe.provenance.crate import crate_json
 from segpipe.provenance.environment import describe_environment
@@ -32,12 +33,14 @@ from segpipe.readers import list_collection
 from segpipe.records import Chunk, Commit, ImageRef, RunSummary
 from segpipe.segmenters.catalog import ResolvedModel, resolve
 from segpipe.segmenters.devices import device_count, device_name
-from segpipe.spec import RunSpec
-from segpipe.store import Snapshot, create_store
-from segpipe.store.commits import recover
-from segpipe.store.files import LocalFiles, probe
+from segpipe.spec import RunSpec, parse
+from segpipe.store import Snapshot, create_store, open_store
+from segpipe.store.files import LocalFiles
 from segpipe.store.layout import run_file
+from segpipe.store.leases import lease
 from segpipe.store.plans import read_plan, write_plan
+from segpipe.store.recover import recover
+from segpipe.store.sums import seal, unseal
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -99,7 +102,7 @@ class Run:
         )
         self.model: ResolvedModel = resolve(spec)
         self.files: LocalFiles = create_store(spec.store)
-        probe(self.files)
+        self.files.probe()
         recover(self.files)
         self.plan = self._make_plan()
         self._commits: list[Commit] = []
@@ -178,19 +181,25 @@ class Run:
 
     @contextmanager
     def recorded(self) -> Iterator[None]:
-        """Keep the run's record: `running` inside the block, and afterwards how it ended."""
-        self._write_record()
-        try:
-            yield
-        except BaseException as error:
-            interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
-            self._finish_record("interrupted" if interrupted else "failed", error)
-            raise
-        self._finish_record("completed")
+        """Keep the run's lease and record: `running` in the block, and afterwards how it ended."""
+        with lease(self.files, self.run_id):
+            self._write_record()
+            try:
+                yield
+            except BaseException as error:
+                interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+                self._finish_record("interrupted" if interrupted else "failed", error)
+                raise
+            self._finish_record("completed")
 
     def _make_plan(self) -> PlanSummary:
         spec_id = self.model.spec.spec_id
-        planner = Planner(spec_id, self.spec.chunk_images, done_images(self.files, spec_id))
+        snapshot = Snapshot(self.files)
+        size = self.spec.chunk_images
+        if self.spec.retry:
+            planner = Planner(spec_id, size, (), tried=failed_images(snapshot, spec_id))
+        else:
+            planner = Planner(spec_id, size, done_images(snapshot, spec_id))
         listing = list_collection(self.spec.source)
         counts = {"chunks": 0, "refused": 0}
 
@@ -225,14 +234,51 @@ class Run:
         self._write_record()
         crate = crate_json(self._record).encode()
         self.files.replace(run_file(self.run_id, "ro-crate-metadata.json"), crate)
+        seal(self.files, self.run_id)
 
     def _write_record(self) -> None:
+        unseal(self.files, self.run_id)
         self.files.replace(run_file(self.run_id, "record.json"), self._record.to_json().encode())
 
 
-def done_images(files: LocalFiles, spec_id: str) -> set[bytes]:
+def failed_runs(store: str) -> list[RunSpec]:
+    """What to ask for so that all failed images of a store are tried again: one spec per model.
+
+    Raises:
+        SpecError: a model is not what it was when they failed.
+    """
+    snapshot = open_store(store)
+    newest = {record["spec_id"]: record for record in snapshot.records()}
+    specs = []
+    for spec_id, record in newest.items():
+        if not failed_images(snapshot, spec_id):
+            continue
+        values = {**record["run_spec"], "store": store, "retry": True}
+        spec = parse(RunSpec, values, f"the record of run {record['run_id']}")
+        if resolve(spec).spec.spec_id != spec_id:
+            raise SpecError(
+                f"{spec.model}: is not what it was in run {record['run_id']} (other weights, "
+                "options or version); `segpipe run` does all images with it as it is now"
+            )
+        specs.append(spec)
+    return specs
+
+
+def done_images(snapshot: Snapshot, spec_id: str) -> set[bytes]:
     """Identities of the images that are committed under a spec, failed ones included."""
     of_spec = ds.field("spec_id") == spec_id
     columns = ["uri", "path", "size_bytes", "mtime_ns"]
-    batches = Snapshot(files).dataset("images").to_batches(columns=columns, filter=of_spec)
+    batches = snapshot.dataset("images").to_batches(columns=columns, filter=of_spec)
     return {ImageRef(**row).identity for batch in batches for row in batch.to_pylist()}
+
+
+def failed_images(snapshot: Snapshot, spec_id: str) -> dict[str, int]:
+    """Of the images whose newest result under a spec is a failure: id -> number of results."""
+    of_spec = ds.field("spec_id") == spec_id
+    columns = ["image_id", "run_id", "status"]
+    rows = snapshot.dataset("images").to_table(columns=columns, filter=of_spec)
+    newest = rows.group_by("image_id").aggregate([("run_id", "max"), ("status", "count")])
+    newest = newest.rename_columns({"run_id_max": "run_id", "status_count": "results"})
+    failed = rows.filter(ds.field("status") == "failed").join(newest, ["image_id", "run_id"])
+    found = zip(failed["image_id"].to_pylist(), failed["results"].to_pylist(), strict=True)
+    return {image_id: results for image_id, results in found if results is not None}

@@ -113,7 +113,7 @@ def _attempt(
     care: Care,
     label_type: type[np.uint16 | np.uint32],
 ) -> Commit:
-    attempt = Attempt(files, chunk.chunk_id, care.label)
+    attempt = Attempt(files, chunk, run_id, care.label)
     started = time.perf_counter()
     try:
         with Reader(segmenter.spec.limits) as reader:

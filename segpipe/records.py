@@ -67,16 +67,25 @@ class ImageRef:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A fixed, ordered list of images under one spec."""
+    """A fixed, ordered list of images under one spec.
+
+    Attributes:
+        generation: 0, or how often its images were tried before, so that trying them again is a
+            chunk of its own.
+    """
 
     spec_id: str
     images: tuple[ImageRef, ...]
+    generation: int = 0
 
     @property
     def chunk_id(self) -> str:
-        """32 hex digits derived from the spec and the ordered (uri, size, mtime) of the images."""
+        """32 hex digits derived from the spec, the ordered (uri, size, mtime) of the images, and
+        the generation.
+        """
         members = [(ref.uri, ref.size_bytes, ref.mtime_ns) for ref in self.images]
-        return digest("chunk", self.spec_id, members)[:32]
+        again = (self.generation,) if self.generation else ()
+        return digest("chunk", self.spec_id, members, *again)[:32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +208,7 @@ class Commit:
 
     Attributes:
         attempt: names the files below; no other attempt ever uses it.
+        generation: as in `Chunk`.
         masks: path relative to the store -> size and sha256 of each file of the masks.
         parts: table -> size and sha256 of its Parquet part, staged and then published.
         failures: reason -> number of images.
@@ -216,6 +226,7 @@ class Commit:
     parts: Mapping[str, StoredFile]
     failures: Mapping[str, int] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    generation: int = 0
     format_version: int = 1
 
     def to_json(self) -> str:

@@ -110,8 +110,6 @@ class ChunkTables:
         self._attempt.write_table("images", columns)
         ok = [row for row in rows if row["status"] == "ok"]
         return self._attempt.commit(
-            run_id=self._keys["run_id"],
-            spec_id=self._keys["spec_id"],
             n_images=len(rows),
             n_ok=len(ok),
             n_objects=sum(row["n_objects"] for row in ok),

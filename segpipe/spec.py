@@ -185,6 +185,7 @@ class RunSpec(Frozen):
         workers: local worker processes; None for one per GPU, or one on a CPU that uses every core.
         dask_address: an existing Dask scheduler instead of local workers.
         max_failed: the run's exit code is 3 when a larger fraction of its images failed.
+        retry: do nothing but the images that failed before under this spec.
     """
 
     source: str
@@ -199,6 +200,7 @@ class RunSpec(Frozen):
     workers: int | None = Field(None, ge=1, le=256)
     dask_address: str | None = None
     max_failed: Fraction = 0.1
+    retry: bool = False
 
 
 def load_config(path: Path) -> dict[str, Any]:

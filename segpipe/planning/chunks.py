@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from itertools import islice
 
 from segpipe.records import Chunk, ImageRef
@@ -15,24 +15,40 @@ class Planner:
     was killed, or two runs at once, arrive at the same chunks, and the commit of one is the
     commit of the other. The images left over in partly done chunks are pooled into new ones.
 
+    To try failed images again, say which, and how often they were tried: only they are planned,
+    in chunks of a later generation, which again are the same for any two who plan at once.
+
     Attributes:
         planned: images in the chunks given out so far.
         skipped: images found done so far.
     """
 
-    def __init__(self, spec_id: str, chunk_images: int, done: Container[bytes]) -> None:
+    def __init__(
+        self,
+        spec_id: str,
+        chunk_images: int,
+        done: Container[bytes],
+        tried: Mapping[str, int] | None = None,
+    ) -> None:
+        """
+        Args:
+            done: identities of finished images, which are left out.
+            tried: image id -> number of results so far, of the images to try again; `done` does
+                not count then.
+        """
         self._spec_id = spec_id
         self._chunk_images = chunk_images
         self._done = done
+        self._tried = tried
         self.planned = 0
         self.skipped = 0
 
     def chunks(self, listing: Iterable[ImageRef]) -> Iterator[Chunk]:
-        """The chunks of a listing, in its order; `done` holds the identities of finished images."""
+        """The chunks of a listing, in its order."""
         listing = iter(listing)
         leftovers: list[ImageRef] = []
         while group := tuple(islice(listing, self._chunk_images)):
-            todo = [ref for ref in group if ref.identity not in self._done]
+            todo = [ref for ref in group if self._is_due(ref)]
             self.skipped += len(group) - len(todo)
             if len(todo) == len(group):
                 yield self._chunk(todo)
@@ -46,4 +62,11 @@ class Planner:
 
     def _chunk(self, images: list[ImageRef]) -> Chunk:
         self.planned += len(images)
-        return Chunk(self._spec_id, tuple(images))
+        tried = self._tried or {}
+        generation = max(tried.get(ref.image_id, 0) for ref in images)
+        return Chunk(self._spec_id, tuple(images), generation)
+
+    def _is_due(self, ref: ImageRef) -> bool:
+        if self._tried is not None:
+            return ref.image_id in self._tried
+        return ref.identity not in self._done

@@ -27,7 +27,7 @@ class RunLine:
 
 @dataclass(frozen=True, slots=True)
 class ModelLine:
-    """All results of one model under one spec."""
+    """The newest results of one model under one spec."""
 
     model: str
     spec_id: str
@@ -70,9 +70,13 @@ class Overview:
 
 
 def overview(snapshot: Snapshot) -> Overview:
-    """Count what a snapshot holds."""
-    columns = ["model", "spec_id", "status", "reason", "path", "n_objects"]
+    """Count what a snapshot holds: of each image and spec the newest result."""
+    columns = ["model", "spec_id", "image_id", "run_id", "status", "reason", "path", "n_objects"]
     images = snapshot.dataset("images").to_table(columns=columns)
+    keys = ["spec_id", "image_id"]
+    newest = images.group_by(keys).aggregate([("run_id", "max")])
+    newest = newest.rename_columns({"run_id_max": "run_id"})
+    images = images.join(newest, [*keys, "run_id"], join_type="inner")
     return Overview(
         chunks=len(snapshot.chunk_ids),
         runs=tuple(_run_line(record) for record in snapshot.records()),

@@ -1,14 +1,17 @@
 """One execution of a chunk: everything it writes, and the commit that makes it true.
 
-In order: (1) masks and tables under an attempt name that nobody else uses, (2) the caller looks
-at the inputs again, (3) folders are synced, (4) `commits/<chunk>.json` is created if absent,
-(5) the parts are published under their final names. Whoever loses at (4) removes only its own
-files. A crash before (4) leaves files that nothing refers to; after (4), `recover` goes on.
+In order: (0) a ticket says that the attempt is at work, (1) masks and tables under an attempt
+name that nobody else uses, (2) the caller looks at the inputs again, (3) folders are synced,
+(4) `commits/<chunk>.json` is created if absent, from the ticket, (5) the parts are published under
+their final names. Whoever loses at (4) removes only its own files. A crash before (4) leaves files
+that nothing refers to; after (4), `recover` goes on. `gc` clears an attempt away by removing its
+ticket first: then step (4) cannot succeed any more, however late it comes.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -16,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from segpipe.errors import StoreError
-from segpipe.records import Commit, StoredFile
+from segpipe.records import Chunk, Commit, StoredFile
 from segpipe.store import layout
-from segpipe.store.files import Files
+from segpipe.store.files import Files, SweptError
 from segpipe.store.masks import ArrayName, MaskWriter
 from segpipe.store.tables import encode_part
 
@@ -31,10 +34,12 @@ class Attempt:
         group: folder of its masks, relative to the store.
     """
 
-    def __init__(self, files: Files, chunk_id: str, label: str = "") -> None:
+    def __init__(self, files: Files, chunk: Chunk, run_id: str, label: str = "") -> None:
         """`label` is part of the attempt's name, for whoever has to find it (see `read_crumbs`)."""
         self._files = files
-        self._chunk_id = chunk_id
+        self._chunk = chunk
+        self._chunk_id = chunk_id = chunk.chunk_id
+        self._run_id = run_id
         self.name = f"{label}{secrets.token_hex(6)}"
         self.group = layout.masks_group(chunk_id, self.name)
         self._staging = layout.staging_folder(chunk_id, self.name)
@@ -42,6 +47,8 @@ class Attempt:
         self._parts: dict[str, StoredFile] = {}
         self._folders: set[str] = set()
         self._may_stand = False
+        self._ticket = layout.ticket(chunk_id, self.name)
+        files.write(self._ticket, json.dumps({"run_id": run_id}).encode())
 
     def mask_writer(
         self,
@@ -66,16 +73,20 @@ class Attempt:
         """Say which image is being worked on, for whoever looks after a sudden death."""
         self._files.replace(f"{self._staging}/crumb", str(index).encode())
 
-    def commit(self, run_id: str, spec_id: str, **counts: Any) -> Commit:
+    def commit(self, **counts: Any) -> Commit:
         """Make the chunk done, and publish it.
 
         Returns:
             The commit that stands: this attempt's, or the one that was there before.
+
+        Raises:
+            SweptError: `gc` took the attempt for dead; nothing of it is left.
         """
         commit = Commit(
             chunk_id=self._chunk_id,
-            spec_id=spec_id,
-            run_id=run_id,
+            spec_id=self._chunk.spec_id,
+            run_id=self._run_id,
+            generation=self._chunk.generation,
             attempt=self.name,
             masks=self._masks,
             parts=self._parts,
@@ -84,7 +95,12 @@ class Attempt:
         self._files.sync(self._folders)
         path = layout.commit_file(self._chunk_id)
         self._may_stand = True
-        if not self._files.create(path, commit.to_json().encode()):
+        try:
+            created = self._files.commit(self._ticket, path, commit.to_json().encode())
+        except SweptError:
+            self._may_stand = False
+            raise
+        if not created:
             commit = read_commit(self._files, self._chunk_id)
             self._may_stand = commit.attempt == self.name
             self.discard()
@@ -99,8 +115,9 @@ class Attempt:
         """
         if self._may_stand:
             return
-        self._files.remove_folder(self.group)
-        self._files.remove_folder(self._staging)
+        self._files.remove(self._ticket)
+        self._files.remove(self.group)
+        self._files.remove(self._staging)
 
 
 def publish(files: Files, commit: Commit) -> None:
@@ -113,16 +130,7 @@ def publish(files: Files, commit: Commit) -> None:
             staged = layout.staged_part(commit.chunk_id, commit.attempt, table)
             files.publish(staged, layout.published_part(commit.chunk_id, table))
         files.sync(layout.TABLES)
-    files.remove_folder(layout.staging_folder(commit.chunk_id, commit.attempt))
-
-
-def recover(files: Files) -> int:
-    """Publish what was committed but not published when a run died; returns how many chunks."""
-    published = set(files.names("images"))
-    waiting = [name for name in committed(files) if f"{name}.parquet" not in published]
-    for chunk_id in waiting:
-        publish(files, read_commit(files, chunk_id))
-    return len(waiting)
+    files.remove(layout.staging_folder(commit.chunk_id, commit.attempt))
 
 
 def committed(files: Files) -> Iterator[str]:

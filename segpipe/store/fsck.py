@@ -22,9 +22,12 @@ from segpipe.records import Chunk, Commit, ImageRef, StoredFile
 from segpipe.schema import arrow_schema
 from segpipe.store import layout
 from segpipe.store.commits import committed, read_commit
+from segpipe.store.compaction import compactions
 from segpipe.store.files import Files
 from segpipe.store.masks import read_mask
 from segpipe.store.snapshot import Row
+from segpipe.store.sums import sealed_files
+from segpipe.store.tombstones import hidden_chunks
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +43,60 @@ def check_store(files: Files) -> Iterator[Problem]:
 
     Files of attempts that never committed are no problem: nothing refers to them.
     """
-    chunks = set(committed(files))
+    hidden = hidden_chunks(files)
+    chunks = set(committed(files)) - hidden
     for table in layout.TABLES:
         for name in files.names(table):
-            if name.removesuffix(".parquet") not in chunks:
+            if name.removesuffix(".parquet") not in chunks | hidden:
                 yield Problem(f"{table}/{name}", "published, but its chunk is not committed (I3)")
     for chunk_id in sorted(chunks):
         yield from _check_chunk(files, chunk_id)
+    yield from _check_compactions(files, chunks)
+    yield from _check_fixed(files)
+    try:
+        yield from _check_files(files, dict(sealed_files(files)))
+    except (ValueError, KeyError, TypeError) as error:
+        yield Problem(layout.RUNS, f"a list of sums is damaged: {error}")
 
 
-def unreferenced(files: Files) -> list[str]:
-    """Folders of attempts that did not commit: left by a kill, harmless, using space."""
-    kept = {f"{chunk}.{read_commit(files, chunk).attempt}" for chunk in committed(files)}
-    return [
-        f"{folder}/{name}"
-        for folder in (layout.MASKS, layout.STAGING)
-        for name in sorted(files.names(folder))
-        if name not in kept and name != "zarr.json"
-    ]
+def _check_fixed(files: Files) -> Iterator[Problem]:
+    """Files whose content is always the same."""
+    versions = (*layout.OLDER_VERSIONS, layout.FORMAT_VERSION)
+    for path, contents in (
+        (layout.MARKER, [layout.marker(version) for version in versions]),
+        (f"{layout.MASKS}/zarr.json", [layout.MASKS_ROOT]),
+    ):
+        try:
+            if files.read(path) not in contents:
+                yield Problem(path, "its bytes are not those that segpipe writes")
+        except OSError as error:
+            yield Problem(path, f"cannot be read: {error.strerror}")
+
+
+def _check_compactions(files: Files, chunks: set[str]) -> Iterator[Problem]:
+    """Their bytes, and that they hold the rows of committed chunks, each once."""
+    try:
+        found = list(compactions(files))
+    except SegpipeError as error:
+        yield Problem(layout.COMPACTED, str(error))
+        return
+    for compaction in found:
+        problems = list(_check_files(files, compaction.files))
+        yield from problems
+        path = layout.compaction_file(compaction.number)
+        if strangers := compaction.chunks - chunks:
+            yield Problem(path, f"holds {len(strangers)} chunks that are not committed (I3)")
+        if problems or strangers:
+            continue
+        commits = [read_commit(files, chunk_id) for chunk_id in compaction.chunks]
+        for table, expected in (
+            ("images", sum(commit.n_images for commit in commits)),
+            ("objects", sum(commit.n_objects for commit in commits)),
+        ):
+            parts = [pq.ParquetFile(p, filesystem=files.arrow()) for p in compaction.parts(table)]
+            rows = sum(part.metadata.num_rows for part in parts)
+            if rows != expected:
+                yield Problem(path, f"has {rows} rows of {table}, its chunks have {expected}")
 
 
 def _check_chunk(files: Files, chunk_id: str) -> Iterator[Problem]:
@@ -109,7 +148,7 @@ def _check_rows(files: Files, commit: Commit) -> Iterator[Problem]:
     refs = tuple(
         ImageRef(row["uri"], row["path"], row["size_bytes"], row["mtime_ns"]) for row in rows
     )
-    if Chunk(commit.spec_id, refs).chunk_id != commit.chunk_id:
+    if Chunk(commit.spec_id, refs, commit.generation).chunk_id != commit.chunk_id:
         yield Problem(path, "its images are not the ones that the chunk was made of (I5)")
     ok = [row for row in rows if row["status"] == "ok"]
     counted = len(rows), len(ok), objects.num_rows
@@ -138,4 +177,4 @@ def _check_labels(files: Files, row: Row, areas: dict[int, int]) -> Iterator[Pro
 
 
 def _read(files: Files, commit: Commit, table: str) -> pa.Table:
-    return pq.read_table(files.local_path(_part(files, commit, table)))
+    return pq.read_table(_part(files, commit, table), filesystem=files.arrow())

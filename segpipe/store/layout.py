@@ -2,24 +2,45 @@
 
 segpipe.json                      format version
 masks.zarr/<chunk>.<attempt>/     label_image and semantic, Zarr v3
-staging/<chunk>.<attempt>/        objects.parquet and images.parquet until they are published
+staging/<chunk>.<attempt>/        the attempt's ticket; its parts until they are published
 commits/<chunk>.json              exists <=> the chunk is done
 objects/  images/                 published parts, <chunk>.parquet
-runs/<run_id>/                    plan, record, RO-Crate
+compacted/<number>.json           a compaction: which chunks its parts hold
+compacted/<number>.<attempt>/     its parts, objects-0000.parquet, images-0000.parquet, ...
+forgetting/<run_id>.json          a run whose results are being removed
+leases/<run_id>.json              a run that is alive, renewed while it is
+runs/<run_id>/                    plan, record, RO-Crate, tombstone of what was forgotten, sums
 """
 
 from __future__ import annotations
 
-FORMAT_VERSION = 1
+import json
+
+FORMAT_VERSION = 2
+"""Of what is written. 2 knows tickets, compactions, tombstones and repeated chunks."""
+
+OLDER_VERSIONS = (1,)
+"""Also read, as they are; a store of one is raised to `FORMAT_VERSION` when it is written to."""
 
 MARKER = "segpipe.json"
 MASKS = "masks.zarr"
 STAGING = "staging"
 COMMITS = "commits"
+COMPACTED = "compacted"
+FORGETTING = "forgetting"
+LEASES = "leases"
 RUNS = "runs"
+
+MASKS_ROOT = json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}}).encode()
+"""Content of `masks.zarr/zarr.json`."""
 
 TABLES = ("objects", "images")
 """In the order of publication: whoever sees a chunk's images finds its objects."""
+
+
+def marker(version: int = FORMAT_VERSION) -> bytes:
+    """Content of `segpipe.json`."""
+    return json.dumps({"program": "segpipe", "format_version": version}).encode()
 
 
 def masks_group(chunk_id: str, attempt: str) -> str:
@@ -28,6 +49,11 @@ def masks_group(chunk_id: str, attempt: str) -> str:
 
 def staging_folder(chunk_id: str, attempt: str) -> str:
     return f"{STAGING}/{chunk_id}.{attempt}"
+
+
+def ticket(chunk_id: str, attempt: str) -> str:
+    """There from an attempt's start until its commit, which it becomes."""
+    return f"{staging_folder(chunk_id, attempt)}/ticket"
 
 
 def staged_part(chunk_id: str, attempt: str, table: str) -> str:
@@ -44,3 +70,15 @@ def commit_file(chunk_id: str) -> str:
 
 def run_file(run_id: str, name: str) -> str:
     return f"{RUNS}/{run_id}/{name}"
+
+
+def lease_file(run_id: str) -> str:
+    return f"{LEASES}/{run_id}.json"
+
+
+def forgetting_file(run_id: str) -> str:
+    return f"{FORGETTING}/{run_id}.json"
+
+
+def compaction_file(number: int) -> str:
+    return f"{COMPACTED}/{number:06d}.json"

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import zarr
 from zarr.codecs import ZstdCodec
 from zarr.core.buffer import Buffer
-from zarr.storage import LocalStore, MemoryStore
+from zarr.storage import MemoryStore
 
 from segpipe.errors import SegpipeError
 from segpipe.planning.shapes import stack_layout
@@ -161,5 +161,5 @@ def read_mask(
         index: as in the column `mask_index`.
         shape: (height, width) of the image.
     """
-    stack = zarr.open_array(LocalStore(files.local_path(array), read_only=True), mode="r")
+    stack = zarr.open_array(files.zarr(array), mode="r")
     return np.asarray(stack[index, : shape[0], : shape[1]])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from itertools import groupby
+from operator import itemgetter
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +19,7 @@ from segpipe.store.layout import run_file
 _SCHEMA = pa.schema(
     [
         ("chunk_id", pa.string()),
+        ("generation", pa.int32()),
         ("uri", pa.string()),
         ("path", pa.string()),
         ("size_bytes", pa.int64()),
@@ -40,6 +43,7 @@ def write_plan(files: Files, run_id: str, chunks: Iterable[Chunk]) -> str:
             rows = [
                 {
                     "chunk_id": chunk.chunk_id,
+                    "generation": chunk.generation,
                     "uri": ref.uri,
                     "path": ref.path,
                     "size_bytes": ref.size_bytes,
@@ -55,14 +59,17 @@ def write_plan(files: Files, run_id: str, chunks: Iterable[Chunk]) -> str:
 
 def read_plan(files: Files, run_id: str, spec_id: str) -> Iterator[Chunk]:
     """The chunks of a plan, one at a time."""
-    with pq.ParquetFile(files.local_path(_path(run_id))) as file:
+    with pq.ParquetFile(_path(run_id), filesystem=files.arrow()) as file:
         rows = (row for batch in file.iter_batches(1024) for row in batch.to_pylist())
-        for _, members in groupby(rows, key=lambda row: row.pop("chunk_id")):
-            images = [
-                ImageRef(**{**row, "refused": row["refused"] and Reason(row["refused"])})
-                for row in members
-            ]
-            yield Chunk(spec_id, tuple(images))
+        keys = itemgetter("chunk_id", "generation")
+        for (_, generation), members in groupby(rows, key=keys):
+            yield Chunk(spec_id, tuple(_image(row) for row in members), generation)
+
+
+def _image(row: dict[str, Any]) -> ImageRef:
+    about = {name: row[name] for name in ("uri", "path", "size_bytes", "mtime_ns")}
+    refused = Reason(row["refused"]) if row["refused"] else None
+    return ImageRef(**about, refused=refused, refused_detail=row["refused_detail"])
 
 
 def _path(run_id: str) -> str:

@@ -18,8 +18,11 @@ import pyarrow.parquet as pq
 from segpipe.errors import SpecError
 from segpipe.schema import arrow_schema
 from segpipe.store import layout
+from segpipe.store.compaction import newest_compaction
 from segpipe.store.files import Files, LocalFiles
+from segpipe.store.leases import live_runs
 from segpipe.store.masks import read_mask
+from segpipe.store.tombstones import hidden_chunks, is_forgotten
 
 Row = dict[str, Any]
 
@@ -30,12 +33,13 @@ class Snapshot:
     def __init__(self, files: Files, model: str | None = None) -> None:
         self.files = files
         self._model = model
-        self._parts = tuple(sorted(files.names("images")))
+        hidden = hidden_chunks(files)
+        self._compaction = newest_compaction(files)
+        if self._compaction and not self._compaction.chunks.isdisjoint(hidden):
+            self._compaction = None  # it is about to be dropped
+        published = (name.removesuffix(".parquet") for name in files.names("images"))
+        self.chunk_ids = tuple(sorted(chunk for chunk in published if chunk not in hidden))
         self._chunk_objects = functools.lru_cache(maxsize=4)(self._read_chunk_objects)
-
-    @property
-    def chunk_ids(self) -> tuple[str, ...]:
-        return tuple(name.removesuffix(".parquet") for name in self._parts)
 
     def of_model(self, model: str | None) -> Snapshot:
         """The same store, where images have only the results of one model; None for all models.
@@ -51,20 +55,49 @@ class Snapshot:
             raise SpecError(f"no results of model {model!r} in this store; it has: {names}")
         return Snapshot(self.files, model)
 
+    def parts(self, table: str) -> list[str]:
+        """Paths, relative to the store, of the Parquet files that hold `images` or `objects`.
+
+        For both tables they hold the same chunks, each exactly once: those of the newest
+        compaction, and the chunks published since.
+        """
+        compacted = self._compaction.parts(table) if self._compaction else []
+        covered = self._compaction.chunks if self._compaction else frozenset()
+        since = [chunk_id for chunk_id in self.chunk_ids if chunk_id not in covered]
+        return compacted + [layout.published_part(chunk_id, table) for chunk_id in since]
+
     def parquet_files(self, table: str) -> list[Path]:
-        """The parts of `images` or `objects`, of the same chunks for both."""
-        return [self.files.local_path(f"{table}/{name}") for name in self._parts]
+        """`parts` as paths of this machine, of a store in a folder."""
+        return [Path(self.files.address, path) for path in self.parts(table)]
 
     def dataset(self, table: str) -> ds.Dataset:
         """`images` or `objects` as an Arrow dataset: lazy, any number of parts."""
-        schema = arrow_schema(table)
-        return ds.dataset(self.parquet_files(table), schema=schema, format="parquet")
+        return ds.dataset(
+            self.parts(table),
+            schema=arrow_schema(table),
+            format="parquet",
+            filesystem=self.files.arrow(),
+        )
 
     def records(self) -> list[Row]:
-        """The records of all runs, oldest first."""
-        runs = sorted(self.files.names(layout.RUNS))
-        paths = [layout.run_file(run, "record.json") for run in runs]
-        return [json.loads(self.files.read(path)) for path in paths if self.files.exists(path)]
+        """The records of all runs, oldest first.
+
+        `status` is what the run said last, or what became of it since: `died` where it says that
+        it is running and nobody renews its lease, `forgotten` where its results were removed.
+        """
+        live = live_runs(self.files)
+        found = []
+        for run in sorted(self.files.names(layout.RUNS)):
+            path = layout.run_file(run, "record.json")
+            if not self.files.exists(path):
+                continue  # it died while it planned
+            record = json.loads(self.files.read(path))
+            if record.get("status") == "running" and run not in live:
+                record["status"] = "died"
+            if is_forgotten(self.files, run):
+                record["status"] = "forgotten"
+            found.append(record)
+        return found
 
     def image_rows(self, latest: bool = True) -> Iterator[Row]:
         """Rows of `images`, ordered by path; if `latest`, only the newest result of each image."""
@@ -123,7 +156,8 @@ class Snapshot:
         return read_mask(self.files, image[column], image["mask_index"], shape)
 
     def _read_chunk_objects(self, chunk_id: str) -> pa.Table:
-        return pq.read_table(self.files.local_path(layout.published_part(chunk_id, "objects")))
+        part = layout.published_part(chunk_id, "objects")
+        return pq.read_table(part, filesystem=self.files.arrow())
 
 
 def open_store(path: str | Path) -> Snapshot:
@@ -145,10 +179,9 @@ def open_files(path: str | Path) -> LocalFiles:
     except ValueError as error:
         raise SpecError(f"{path}: {layout.MARKER} is damaged: {error}") from error
     version = marker.get("format_version") if isinstance(marker, dict) else None
-    if version != layout.FORMAT_VERSION:
-        raise SpecError(
-            f"{path}: store format {version!r}; this segpipe reads {layout.FORMAT_VERSION}"
-        )
+    if version != layout.FORMAT_VERSION and version not in layout.OLDER_VERSIONS:
+        known = ", ".join(map(str, (*layout.OLDER_VERSIONS, layout.FORMAT_VERSION)))
+        raise SpecError(f"{path}: store format {version!r}; this segpipe reads {known}")
     return files
 
 
@@ -162,16 +195,24 @@ def create_store(path: str | Path) -> LocalFiles:
         raise SpecError(f"{path}: this version keeps stores in local or shared folders only")
     files = LocalFiles(path)
     if files.exists(layout.MARKER):
-        return open_files(path)
+        return _raised(open_files(path))
     if files.root.exists() and not files.root.is_dir():
         raise SpecError(f"{path}: is a file; a store is a folder")
-    if any(files.names("")):
+    if set(files.names("")) - {layout.MASKS}:  # of a store whose making was cut short
         raise SpecError(f"{path}: holds something else; give a new or an empty folder")
-    marker = {"program": "segpipe", "format_version": layout.FORMAT_VERSION}
-    group = {"zarr_format": 3, "node_type": "group", "attributes": {}}
     try:
-        files.create(layout.MARKER, json.dumps(marker).encode())
-        files.create(f"{layout.MASKS}/zarr.json", json.dumps(group).encode())
+        files.create(f"{layout.MASKS}/zarr.json", layout.MASKS_ROOT)
+        files.create(layout.MARKER, layout.marker())
     except OSError as error:
         raise SpecError(f"{path}: cannot be made: {error.strerror}") from error
+    return files
+
+
+def _raised(files: LocalFiles) -> LocalFiles:
+    """A store of an older format says from now on that it holds what the newer one may hold.
+
+    All that an older store holds is good as it is; an older segpipe will refuse the store.
+    """
+    if json.loads(files.read(layout.MARKER))["format_version"] != layout.FORMAT_VERSION:
+        files.replace(layout.MARKER, layout.marker())
     return files

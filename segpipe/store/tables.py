@@ -26,6 +26,11 @@ def encode_part(table: str, columns: Mapping[str, Sequence[Any]]) -> bytes:
         rows = pa.table({name: columns[name] for name in schema.names}, schema=schema)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise InvariantError(f"{table}: a value does not fit its column: {error}") from error
+    return encode_table(table, rows)
+
+
+def encode_table(table: str, rows: pa.Table) -> bytes:
+    """Rows of the schema of `images` or `objects` as a Parquet file."""
     sink = io.BytesIO()
     floats = [c.name for c in TABLES[table] if pa.types.is_floating(c.type)]
     others = [c.name for c in TABLES[table] if c.name not in floats]

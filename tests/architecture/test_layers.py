@@ -41,7 +41,7 @@ LAYERS = [
         "demo",
         "demo_fields",
     },
-    {"console", "showcase", "cli", "cli_bench", "flows", "", "__main__"},
+    {"console", "showcase", "cli", "cli_bench", "cli_store", "flows", "", "__main__"},
 ]
 
 ROOMS = {

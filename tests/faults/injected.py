@@ -1,71 +1,88 @@
-"""Storage that fails on purpose: the seam, wrapped."""
+"""Storage that fails on purpose: every system call of a store, wrapped."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
+from segpipe.store.disk import Disk
 from segpipe.store.files import LocalFiles
 
+Fault = Callable[[str, str], None]
 
-class FaultyFiles(LocalFiles):
-    """Calls `fault(operation, path)` before and after every operation that changes the store."""
 
-    def __init__(self, root: Path, fault: Callable[[str, str], None]) -> None:
-        super().__init__(root)
+class FaultyDisk(Disk):
+    """Calls `fault(moment, path)` before, after and in the middle of every change."""
+
+    def __init__(self, fault: Fault) -> None:
         self._fault = fault
 
-    def write(self, path: str, data: bytes) -> None:
-        self._fault("write", path)
-        # Half the bytes, as a kill in the middle of a write leaves them.
-        target = self.root / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data[: len(data) // 2])
-        self._fault("half-written", path)
-        target.unlink()
+    def make_folder(self, path: Path) -> None:
+        if not path.is_dir():
+            self._around("make folder", path, super().make_folder, path)
+
+    def write(self, path: Path, data: bytes) -> None:
+        self._fault("write", str(path))
+        # Half the bytes, as a kill in the middle leaves them.
+        path.write_bytes(data[: len(data) // 2])
+        self._fault("half-written", str(path))
+        path.unlink()
         super().write(path, data)
-        self._fault("written", path)
+        self._fault("after write", str(path))
 
-    def create(self, path: str, data: bytes) -> bool:
-        self._fault("create", path)
-        created = super().create(path, data)
-        self._fault("created", path)
-        return created
+    def overwrite(self, path: Path, data: bytes) -> None:
+        self._fault("overwrite", str(path))
+        super().overwrite(path, data[: len(data) // 2])
+        self._fault("half-overwritten", str(path))
+        super().overwrite(path, data)
+        self._fault("after overwrite", str(path))
 
-    @contextlib.contextmanager
-    def stream(self, path: str) -> Iterator[BinaryIO]:
-        self._fault("stream", path)
-        with super().stream(path) as file:
-            yield file
-            self._fault("streamed", path)
+    def link(self, source: Path, target: Path) -> None:
+        self._around("link", target, super().link, source, target)
 
-    def publish(self, source: str, target: str) -> None:
-        self._fault("publish", target)
-        super().publish(source, target)
-        self._fault("published", target)
+    def rename_new(self, source: Path, target: Path) -> None:
+        self._around("rename new", target, super().rename_new, source, target)
 
-    def remove_folder(self, path: str) -> None:
-        self._fault("remove", path)
-        super().remove_folder(path)
+    def rename(self, source: Path, target: Path) -> None:
+        self._around("rename", target, super().rename, source, target)
 
-    def sync(self, folders: Iterable[str]) -> None:
-        self._fault("sync", "")
-        super().sync(folders)
+    def remove(self, path: Path) -> None:
+        self._around("remove", path, super().remove, path)
+
+    def remove_folder(self, path: Path) -> None:
+        """File by file: a kill may leave any of them."""
+        for inner in sorted(path.rglob("*"), key=lambda p: len(p.parts), reverse=True):
+            self._fault("remove", str(inner))
+            if not inner.is_dir():
+                inner.unlink(missing_ok=True)
+        self._around("remove folder", path, super().remove_folder, path)
+
+    def sync_folder(self, path: Path) -> None:
+        self._around("sync", path, super().sync_folder, path)
+
+    def _around(self, name: str, path: Path, call: Callable[..., None], *arguments: Path) -> None:
+        self._fault(name, str(path))
+        call(*arguments)
+        self._fault(f"after {name}", str(path))
+
+
+def faulty(root: Path, fault: Fault) -> LocalFiles:
+    """The store at `root`, through a disk with this fault."""
+    return LocalFiles(root, FaultyDisk(fault))
 
 
 class KillAt:
     """SIGKILL to this very process at the k-th call."""
 
-    def __init__(self, k: int) -> None:
+    def __init__(self, k: int, number: int = signal.SIGKILL) -> None:
         self._left = k
+        self._number = number
 
-    def __call__(self, operation: str, path: str) -> None:
+    def __call__(self, moment: str, path: str) -> None:
         if self._left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self._number)
         self._left -= 1
 
 
@@ -77,7 +94,7 @@ class FailAt:
         self._number = number
         self.happened = False
 
-    def __call__(self, operation: str, path: str) -> None:
+    def __call__(self, moment: str, path: str) -> None:
         if self._left == 0:
             self.happened = True
             self._left = -1

@@ -12,11 +12,12 @@ import pytest
 from segpipe.pipeline import process_chunk
 from segpipe.records import Chunk
 from segpipe.store import Snapshot, create_store
-from segpipe.store.commits import committed, recover
+from segpipe.store.commits import committed
 from segpipe.store.digest import logical_digest
 from segpipe.store.files import LocalFiles
 from segpipe.store.fsck import check_store
-from tests.faults.injected import FailAt, FaultyFiles, KillAt
+from segpipe.store.recover import recover
+from tests.faults.injected import FailAt, KillAt, faulty
 from tests.generated import ThresholdSegmenter, chunk_of, make_collection
 
 # A fresh process each time, forked from a clean one that has the imports done.
@@ -38,7 +39,7 @@ def expected(chunk: Chunk, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def killed_run(root: Path, chunk: Chunk, k: int) -> None:
-    process_chunk(chunk, ThresholdSegmenter(), FaultyFiles(root, KillAt(k)), "killed")
+    process_chunk(chunk, ThresholdSegmenter(), faulty(root, KillAt(k)), "killed")
 
 
 def resume(files: LocalFiles, chunk: Chunk) -> None:
@@ -82,7 +83,7 @@ def test_fail_at_every_step_then_resume(
         files = create_store(tmp_path / f"store-{k}")
         fault = FailAt(k, number)
         try:
-            process_chunk(chunk, ThresholdSegmenter(), FaultyFiles(files.root, fault), "failed")
+            process_chunk(chunk, ThresholdSegmenter(), faulty(files.root, fault), "failed")
         except OSError as error:
             assert error.errno == number
         assert list(check_store(files)) == []
@@ -101,12 +102,12 @@ def test_the_loser_of_a_race_removes_only_its_own_files(
     files = create_store(tmp_path / "store")
     won = []
 
-    def win_meanwhile(operation: str, path: str) -> None:
-        if operation == "create" and not won:
+    def win_meanwhile(moment: str, path: str) -> None:
+        if moment == "link" and not won:
             won.append(process_chunk(chunk, ThresholdSegmenter(), files, "winner"))
 
     stands = process_chunk(
-        chunk, ThresholdSegmenter(), FaultyFiles(files.root, win_meanwhile), "loser"
+        chunk, ThresholdSegmenter(), faulty(files.root, win_meanwhile), "loser"
     )
     assert stands == won[0]
     assert list(files.names("staging")) == []
@@ -118,11 +119,11 @@ def test_two_may_publish_at_once(tmp_path: Path, chunk: Chunk, expected: str) ->
     """Another run heals the chunk between any two steps of its publication."""
     files = create_store(tmp_path / "store")
 
-    def heal_meanwhile(operation: str, path: str) -> None:
-        if operation in ("created", "publish", "published"):
+    def heal_meanwhile(moment: str, path: str) -> None:
+        if moment in ("link", "after link"):
             recover(files)
 
-    process_chunk(chunk, ThresholdSegmenter(), FaultyFiles(files.root, heal_meanwhile), "run")
+    process_chunk(chunk, ThresholdSegmenter(), faulty(files.root, heal_meanwhile), "run")
     assert_sound(files, expected)
 
 
