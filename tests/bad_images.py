@@ -94,6 +94,22 @@ def looping_tiff() -> bytes:
     return bytes(data)
 
 
+def zigzag_tiff(n_pages: int, size: int) -> bytes:
+    """A page of one pixel, and further ones that lie in turns at the beginning and the end."""
+    page = struct.Struct("<HHHIII")
+    data = bytearray(size)
+    places = [200 + page.size * index if index % 2 else size - page.size * (index + 1)
+              for index in range(n_pages - 1)]  # fmt: skip
+    following = [*places, 0]
+    tags = ((256, 1), (257, 1), (258, 8), (262, 1), (273, 4), (279, 1))
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    first = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries
+    data[: len(first) + 4] = first + struct.pack("<I", following[0])
+    for place, next_place in zip(places, following[1:], strict=True):
+        page.pack_into(data, place, 1, 256, 4, 1, 1, next_place)
+    return bytes(data)
+
+
 def huge_tiff() -> bytes:
     """200,000 x 200,000 pixels in 62 bytes."""
     tags = ((256, 200_000), (257, 200_000), (262, 1), (273, 8))

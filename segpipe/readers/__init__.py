@@ -2,5 +2,6 @@
 
 from segpipe.readers.collection import EmptyCollection, Listing, list_collection
 from segpipe.readers.reader import Reader
+from segpipe.readers.watchdog import Watchdog
 
-__all__ = ["EmptyCollection", "Listing", "Reader", "list_collection"]
+__all__ = ["EmptyCollection", "Listing", "Reader", "Watchdog", "list_collection"]

@@ -51,6 +51,9 @@ class Member:
 class Archive(Protocol):
     """An open archive; safe to use from several threads."""
 
+    compressed: bool
+    """Whether going back within a member may mean to decompress from its beginning again."""
+
     def members(self) -> Iterator[Member]:
         """All that is no directory, in the order of the archive. Raises one of `DAMAGE`."""
 
@@ -82,6 +85,8 @@ def open_archive(path: str) -> Archive:
 class ZipArchive:
     """Members in the order of the central directory."""
 
+    compressed = True
+
     def __init__(self, file: BinaryIO) -> None:
         self._zip = zipfile.ZipFile(file)
         self._file = file
@@ -91,7 +96,7 @@ class ZipArchive:
 
     def members(self) -> Iterator[Member]:
         for info in self._zip.infolist():
-            if not info.is_dir():
+            if not info.filename.endswith("/"):  # is_dir() fails on an empty name
                 name = _zip_name(info)
                 yield Member(name, info.file_size, unsafe_name(name) or _unsafe_zip(info))
 
@@ -118,6 +123,7 @@ class TarArchive:
     def __init__(self, file: BinaryIO, stream: BinaryIO, file_size: int) -> None:
         self._file = file
         self._stream = stream
+        self.compressed = stream is not file
         self._limit = RATIO_FLOOR + MAX_RATIO * file_size
         self._tar = tarfile.TarFile(
             fileobj=_TarHeaders(stream), encoding="utf-8", errors="surrogateescape"

@@ -21,6 +21,9 @@ _REASONS = {
     errno.ENODEV: Reason.NOT_A_FILE,
 }
 
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+"""The process or the machine has no more of something; that says nothing of the file."""
+
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a FIFO",
@@ -31,8 +34,14 @@ _KINDS = {
 
 
 def refusal(error: OSError | ValueError) -> InputError:
-    """The error of a system call as a reason; a ValueError is a name that no file can have."""
+    """The error of a system call as a reason; a ValueError is a name that no file can have.
+
+    Raises:
+        OSError: the same, where it is not the file's fault: another time it may go well.
+    """
     if isinstance(error, OSError):
+        if error.errno in _EXHAUSTED:
+            raise error
         reason = _REASONS.get(error.errno or 0, Reason.READ_ERROR)
         return InputError(reason, error.strerror or type(error).__name__)
     return InputError(Reason.NOT_FOUND, f"no file can have this name: {error}")

@@ -10,6 +10,8 @@ import io
 from collections.abc import Iterator
 from typing import BinaryIO
 
+import numpy as np
+
 from segpipe.readers import exif
 from segpipe.readers.convert import Samples, upright_shape
 from segpipe.readers.deadline import Deadline
@@ -20,7 +22,10 @@ SIGNATURES = (b"\x89PNG\r\n\x1a\n",)
 
 _CHANNELS = {0: 1, 2: 3, 3: 3, 4: 1, 6: 3}
 """Colour type -> channels without alpha; a palette (3) becomes RGB."""
-_PIXEL_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
+_SAMPLES = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
+"""Colour type -> samples of a decoded pixel, alpha included."""
+_PIXEL_CHUNKS = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
+"""Without tRNS: a transparent colour stays that colour."""
 _FRAMING = 12
 """Bytes of a chunk besides its payload: length, type, checksum."""
 _MAX_EXIF = 1 << 20
@@ -52,13 +57,29 @@ def decode(data: bytes, header: Header, deadline: Deadline) -> Samples:  # noqa:
 
     view = memoryview(data)
     parts: list[bytes | memoryview] = [data[:8]]
+    ihdr = b""
     for name, start, length in _chunks(io.BytesIO(data), len(data)):
         if name in _PIXEL_CHUNKS:
             parts.append(view[start - 8 : start + length + 4])
-    samples: Samples = imagecodecs.png_decode(b"".join(parts))
+        if name == b"IHDR":
+            ihdr = data[start : start + length]
+    samples: Samples = np.empty(_stored_shape(ihdr), header.dtype)
+    try:
+        imagecodecs.png_decode(b"".join(parts), out=samples)
+    except Exception:
+        # Where libpng gives up, imagecodecs 2026.3 never lets go of the array: leave it nothing.
+        samples.resize(0, refcheck=False)
+        raise
     if samples.ndim == 2:
         return samples
     return samples[:, :, 0] if header.channels == 1 else samples[:, :, :3]
+
+
+def _stored_shape(ihdr: bytes) -> tuple[int, ...]:
+    """(H, W) or (H, W, samples) as libpng decodes it."""
+    width, height = int.from_bytes(ihdr[:4], "big"), int.from_bytes(ihdr[4:8], "big")
+    samples = _SAMPLES[ihdr[9]]
+    return (height, width) if samples == 1 else (height, width, samples)
 
 
 def _chunks(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:

@@ -5,6 +5,7 @@ Samples are kept as stored, not scaled by the file's maximum value.
 
 from __future__ import annotations
 
+import io
 import math
 import re
 from typing import BinaryIO
@@ -20,7 +21,6 @@ SIGNATURES = tuple(b"P%d%c" % (kind, space) for kind in range(1, 7) for space in
 
 _HEADER_BYTES = 64 << 10
 _TOKEN = re.compile(rb"(?:\s|#[^\r\n]*[\r\n])*([0-9]{1,10})(?=[\s#])")
-_COMMENT = re.compile(rb"#[^\r\n]*")
 _BITMAPS, _COLOURS, _BINARY = (1, 4), (3, 6), (4, 5, 6)
 
 
@@ -30,10 +30,11 @@ def inspect(file: BinaryIO, size: int) -> Header:  # noqa: ARG001 - one signatur
     return _parse(file.read(_HEADER_BYTES))[0]
 
 
-def decode(data: bytes, header: Header, deadline: Deadline) -> Samples:  # noqa: ARG001
+def decode(data: bytes, header: Header, deadline: Deadline) -> Samples:
     """(H, W) or (H, W, 3), uint8 or uint16; for a bitmap 0 (black) and 255.
 
-    The work is bounded by the pixels and by the file's size, which were checked.
+    The work is bounded by the pixels and by the file's size, which were checked; the deadline is
+    looked at where comments are taken out, line by line.
     """
     _, kind, start = _parse(data[:_HEADER_BYTES])
     shape = header.shape if header.channels == 1 else (*header.shape, header.channels)
@@ -45,7 +46,7 @@ def decode(data: bytes, header: Header, deadline: Deadline) -> Samples:  # noqa:
         if len(data) - start < count * dtype.itemsize:
             raise truncated("its pixels")
         return np.frombuffer(data, dtype, count, start).reshape(shape)
-    text = _COMMENT.sub(b" ", data[start:])
+    text = _without_comments(data[start:], deadline)
     return _plain_bitmap(text, header) if kind == 1 else _plain(text, header, shape)
 
 
@@ -72,6 +73,17 @@ def _parse(data: bytes) -> tuple[Header, int, int]:
         decoder=f"numpy {np.__version__}",
     )
     return header, kind, position + 1
+
+
+def _without_comments(text: bytes, deadline: Deadline) -> bytes:
+    """Line by line: a regular expression would hold every piece between two comments at once."""
+    if b"#" not in text:
+        return text
+    kept = io.BytesIO()
+    for line in io.BytesIO(text.replace(b"\r", b"\n")):
+        deadline.check()
+        kept.write(line.partition(b"#")[0] + b" ")
+    return kept.getvalue()
 
 
 def _bitmap(data: bytes, start: int, header: Header) -> Samples:

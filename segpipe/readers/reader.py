@@ -13,12 +13,12 @@ from typing import BinaryIO
 
 from segpipe.errors import InputError, Reason, SpecError
 from segpipe.readers.archives import Archive, open_archive
-from segpipe.readers.convert import as_pixels
-from segpipe.readers.deadline import Deadline
+from segpipe.readers.decode import Decoded, decode, inspect, stop_after
 from segpipe.readers.files import open_file
-from segpipe.readers.formats import PREFIX_BYTES, sniff
+from segpipe.readers.isolated import IsolatedDecoder
 from segpipe.readers.names import split_uri
 from segpipe.readers.structure import corrupt, decoder_errors, truncated
+from segpipe.readers.watchdog import Watchdog
 from segpipe.records import DecodedImage, Header, ImageRef
 from segpipe.spec import Limits
 
@@ -27,10 +27,20 @@ class Reader:
     """Reads images; safe to use from several threads; archives stay open until it is closed.
 
     Every method raises `InputError` and nothing else for whatever is wrong with one image.
+
+    Args:
+        limits: what one image may cost.
+        isolated: decode in a process of its own, where a decoder that hangs or crashes costs
+            nothing but its image; about a third of a second for the first one.
+        watchdog: ends this process when a decoder hangs in it; for a worker that is replaced.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(
+        self, limits: Limits, isolated: bool = False, watchdog: Watchdog | None = None
+    ) -> None:
         self._limits = limits
+        self._isolated = IsolatedDecoder(limits) if isolated else None
+        self._watchdog = watchdog
         self._archives: dict[str, Archive] = {}
         self._lock = threading.Lock()
 
@@ -50,6 +60,8 @@ class Reader:
             for archive in self._archives.values():
                 archive.close()
             self._archives.clear()
+        if self._isolated is not None:
+            self._isolated.close()
 
     def header(self, ref: ImageRef) -> Header:
         """What the file says of itself; no pixel is read, whatever the header claims.
@@ -59,7 +71,7 @@ class Reader:
                 `max_pixels` or `max_file_bytes`.
         """
         with decoder_errors(), self._open(ref) as (file, size):
-            return self._inspect(file, size)
+            return inspect(file, size, self._limits)
 
     def read(self, ref: ImageRef) -> DecodedImage:
         """Decode the first frame, upright, by the table in `segpipe.readers.convert`.
@@ -68,15 +80,17 @@ class Reader:
         read-only.
 
         Raises:
-            InputError: as `header`, or truncated, corrupt, or over `decode_seconds`.
+            InputError: as `header`, or truncated, corrupt, or over `decode_seconds`, which count
+                from when its bytes are in memory.
+            EngineError: no process can be started to decode it in (`isolated`).
         """
-        deadline = Deadline(self._limits.decode_seconds)
-        with decoder_errors():
-            with self._open(ref) as (file, size):
-                data = file.read(size)
-            if len(data) < size:
-                raise truncated(f"its {size:,} bytes, after {len(data):,}")
-            return self._decode(data, deadline)
+        with decoder_errors(), self._open(ref) as (file, size):
+            data = file.read(size)
+        if len(data) < size:
+            raise truncated(f"its {size:,} bytes, after {len(data):,}")
+        decoded = self._decode(data)
+        sha256 = hashlib.sha256(data).hexdigest()
+        return DecodedImage(decoded.pixels, decoded.header, sha256, decoded.n_nonfinite)
 
     def unchanged(self, ref: ImageRef) -> bool:
         """Whether size and modification time (of the archive, for a member) are as listed.
@@ -93,31 +107,13 @@ class Reader:
         same_size = member is not None or found.st_size == ref.size_bytes
         return same_size and found.st_mtime_ns == ref.mtime_ns
 
-    def _decode(self, data: bytes, deadline: Deadline) -> DecodedImage:
-        header = self._inspect(io.BytesIO(data), len(data))
-        samples = sniff(data[:PREFIX_BYTES]).decode(data, header, deadline)
-        pixels, n_nonfinite = as_pixels(samples, header.orientation)
-        deadline.check()
-        if pixels.shape != (*header.shape, header.channels) or pixels.dtype.name != header.dtype:
-            raise corrupt(
-                f"the header says {header.shape} x {header.channels} {header.dtype},"
-                f" the pixels are {pixels.shape} {pixels.dtype}"
-            )
-        return DecodedImage(pixels, header, hashlib.sha256(data).hexdigest(), n_nonfinite)
-
-    def _inspect(self, file: BinaryIO, size: int) -> Header:
-        kind = sniff(file.read(PREFIX_BYTES))
-        file.seek(0)
-        header = kind.inspect(file, size)
-        if not (header.height and header.width):
-            raise corrupt(f"a size of {header.height} x {header.width} pixels")
-        if header.height * header.width > self._limits.max_pixels:
-            raise InputError(
-                Reason.TOO_LARGE,
-                f"{header.height:,} x {header.width:,} pixels; the limit is"
-                f" {self._limits.max_pixels:,} (limits.max_pixels)",
-            )
-        return header
+    def _decode(self, data: bytes) -> Decoded:
+        if self._isolated is not None:
+            return self._isolated.decode(data)
+        if self._watchdog is not None:
+            with self._watchdog.watch(stop_after(self._limits)):
+                return decode(data, self._limits)
+        return decode(data, self._limits)
 
     @contextmanager
     def _open(self, ref: ImageRef) -> Iterator[tuple[BinaryIO, int]]:
@@ -131,9 +127,11 @@ class Reader:
                 self._check_size(found.st_size)
                 yield file, found.st_size
         else:
-            with self._archive(path).open(member) as (stream, size):
+            archive = self._archive(path)
+            with archive.open(member) as (stream, size):
                 self._check_size(size)
-                yield stream, size
+                # A TIFF whose pages lie back and forth would be decompressed once for each.
+                yield io.BytesIO(stream.read(size)) if archive.compressed else stream, size
 
     def _archive(self, path: str) -> Archive:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,7 +60,8 @@ def decoder_errors() -> Iterator[None]:
     except MemoryError as error:
         raise InputError(Reason.TOO_LARGE, "decoding it needs more memory than there is") from error
     except Exception as error:
-        if isinstance(error, OSError) and error.errno:
+        # EINVAL: a seek to where the file's own numbers lead, which is nowhere.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise refusal(error) from error
         if isinstance(error, NotImplementedError):
             raise InputError(Reason.UNSUPPORTED_FORMAT, str(error)[:300]) from error

@@ -17,16 +17,22 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import pytest
 
 from segpipe.errors import InputError, Reason, SpecError
+from segpipe.pipeline import process_chunk
 from segpipe.readers import Reader, list_collection
 from segpipe.records import DecodedImage, ImageRef
-from segpipe.spec import Limits
+from segpipe.segmenters.build import build
+from segpipe.segmenters.catalog import resolve
+from segpipe.spec import Limits, RunSpec, load_config
+from segpipe.store import Snapshot, create_store
 from tests import bad_images
 from tests.bad_images import OK, encoded, make_bad_inputs, photo, tiff
+from tests.generated import ThresholdSegmenter, chunk_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -151,6 +157,44 @@ for ref in list_collection(sys.argv[1]):
         assert error.reason == "corrupt", error
 """
     assert _peak_memory(script, str(tmp_path)) < 100e6
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_plain_numbers_between_comments_take_a_few_times_their_file(tmp_path):
+    """As one comment per number; 9 MB of them, which took 700 MB."""
+    side = 1750
+    (tmp_path / "a.pgm").write_bytes(b"P2 %d %d 255\n" % (side, side) + b"7#\n" * side**2)
+    script = """
+for ref in list_collection(sys.argv[1]):
+    assert (reader.read(ref).pixels == 7).all()
+"""
+    assert _peak_memory(script, str(tmp_path)) < 100e6
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize("kind", ["png", "tif", "webp"])
+def test_what_fails_leaves_no_memory_behind(tmp_path, kind):
+    """libpng leaves a decoder by a jump, over whatever the decoder meant to clear away."""
+    whole = photo(512, 512)
+    data = {
+        "png": encoded(whole, "PNG", compress_level=1),
+        "tif": tiff(whole, photometric="rgb", compression="jpeg", tile=(512, 512)),
+        "webp": encoded(whole, "WEBP", lossless=True, method=0),
+    }[kind]
+    (tmp_path / f"a.{kind}").write_bytes(
+        data[: len(data) // 2] + bytes(40) + data[len(data) // 2 + 40 :]
+    )
+    script = """
+(ref,) = list_collection(sys.argv[1])
+nothings = sys.getrefcount(None)
+for _ in range(200):
+    try:
+        reader.read(ref)
+    except InputError:
+        pass
+assert nothings - sys.getrefcount(None) < 100
+"""
+    assert _peak_memory(script, str(tmp_path)) < 50e6
 
 
 @pytest.mark.timeout(30)
@@ -316,6 +360,41 @@ def test_a_member_that_inflates_a_thousandfold_is_refused(tmp_path, name):
     (ref,) = list_collection(str(tmp_path / name))
     assert ref.refused is Reason.UNSAFE_MEMBER
     assert "1000" in ref.refused_detail
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("name", ["a.zip", "a.tar.gz"])
+def test_pages_that_lie_back_and_forth_are_not_inflated_once_for_each(tmp_path, name):
+    """20,000 pages, in turns at both ends of 15 MB; going back in a stream starts it again."""
+    data = bad_images.zigzag_tiff(20_000, 15_000_000)
+    if name == "a.zip":
+        with zipfile.ZipFile(tmp_path / name, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("a.tif", data)
+    else:
+        with tarfile.open(tmp_path / name, "w:gz", compresslevel=1) as archive:
+            info = tarfile.TarInfo("a.tif")
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    (ref,) = list_collection(str(tmp_path / name))
+    with Reader(Limits()) as reader:
+        assert reader.header(ref).n_frames == 20_000
+
+
+def test_a_member_without_a_name_is_refused_and_the_others_read(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a", b"x")
+        archive.writestr("good.png", encoded(photo(), "PNG"))
+    data = (tmp_path / "a.zip").read_bytes()
+    at = data.index(b"PK\1\2")  # the entry of "a" in the directory loses its name of one byte
+    nameless = data[: at + 28] + b"\0\0" + data[at + 30 : at + 46] + data[at + 47 :]
+    end = bytearray(nameless)
+    size_at = end.rindex(b"PK\5\6") + 12
+    struct.pack_into("<I", end, size_at, struct.unpack_from("<I", end, size_at)[0] - 1)
+    (tmp_path / "a.zip").write_bytes(end)
+    nameless_ref, good = list_collection(str(tmp_path / "a.zip"))
+    assert (nameless_ref.path, nameless_ref.refused) == ("", Reason.UNSAFE_MEMBER)
+    with Reader(Limits()) as reader:
+        assert outcome(good, reader) == OK
 
 
 def test_an_encrypted_member_is_refused(tmp_path):
@@ -498,3 +577,60 @@ def test_what_may_not_be_read_has_a_reason(nobodys_folder):
     (nobodys_folder / "later.png").chmod(0)
     with Reader(Limits()) as reader:
         assert outcome(refs["later.png"], reader) is Reason.NO_PERMISSION
+
+
+# Through the pipeline
+
+
+def test_odd_values_and_shapes_end_as_rows_without_a_warning_or_a_nan(tmp_path):
+    """Not finite, all the same, 1e300, one pixel, one column: with a real model."""
+    images = tmp_path / "images"
+    images.mkdir()
+    whole = bad_images.whole_images()
+    names = ("some_nan.tif", "all_nan.tif", "constant.tif", "float64.tif", "negative.tif",
+             "uint32.tif", "one_pixel.png", "column.png")  # fmt: skip
+    for name in names:
+        (images / name).write_bytes(whole[name])
+    spec = resolve(RunSpec(source="-", store="-", model="classical")).spec
+    files = create_store(tmp_path / "store")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        process_chunk(chunk_of(images, spec), build(spec, None, 1), files, "run")
+    snapshot = Snapshot(files)
+    rows = {row["path"]: row for row in snapshot.image_rows()}
+    assert {name: row["status"] for name, row in rows.items()} == dict.fromkeys(names, "ok")
+    assert (rows["all_nan.tif"]["n_nonfinite"], rows["all_nan.tif"]["n_objects"]) == (16, 0)
+    assert rows["one_pixel.png"]["n_objects"] == rows["column.png"]["n_objects"] == 0
+    for table in ("images", "objects"):
+        assert "nan" not in str(snapshot.dataset(table).to_table().to_pylist()).lower().replace(
+            "_nan.tif", ""
+        )
+
+
+def test_odd_file_names_come_back_byte_for_byte_from_the_tables(tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    names = {b"line\nbreak.png", b"=cmd|' -C calc'!A0.png", b"<img onerror=alert(1)>.png",
+             b"\xff\xfe.png", b"100%.png", b"a!.png", b"x" * 251 + b".png"}  # fmt: skip
+    for name in names:
+        (images / os.fsdecode(name)).write_bytes(encoded(photo(), "PNG"))
+    files = create_store(tmp_path / "store")
+    process_chunk(chunk_of(images), ThresholdSegmenter(), files, "run")
+    rows = list(Snapshot(files).image_rows())
+    assert {unquote_to_bytes(row["path"]) for row in rows} == names
+    assert {row["status"] for row in rows} == {"ok"}
+    assert len({row["image_id"] for row in rows}) == len(names)
+
+
+# Configurations
+
+
+def test_a_configuration_in_yaml_is_refused_unread(tmp_path):
+    """Nine levels of nine aliases: a parser of YAML would make 400 million of them."""
+    levels = ["a0: &a0 lol"] + [
+        f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)
+    ]
+    for name, text in {"bomb.yaml": "\n".join(levels), "run.yml": "model: classical\n"}.items():
+        (tmp_path / name).write_text(text)
+        with pytest.raises(SpecError, match=rf"{name}: not a TOML file"):
+            load_config(tmp_path / name)
