@@ -35,7 +35,7 @@ def query(
     Args:
         memory_limit: for DuckDB's tables and operators, e.g. `500MB`; beyond it, work spills to
             a temporary folder, up to `MAX_SPILL`. DuckDB does not count the text that a function
-            such as `repeat` makes.
+            such as `repeat` makes: `address_space` has a ceiling for that.
         seconds: after which the query is stopped.
         threads: for DuckDB; None for one per core.
 

@@ -51,7 +51,7 @@ def check_store(files: Files) -> Iterator[Problem]:
                 yield Problem(f"{table}/{name}", "published, but its chunk is not committed (I3)")
     for chunk_id in sorted(chunks):
         yield from _check_chunk(files, chunk_id)
-    yield from _check_compactions(files, chunks)
+    yield from _check_compactions(files, chunks, hidden)
     yield from _check_fixed(files)
     try:
         yield from _check_files(files, dict(sealed_files(files)))
@@ -73,7 +73,7 @@ def _check_fixed(files: Files) -> Iterator[Problem]:
             yield Problem(path, f"cannot be read: {error.strerror}")
 
 
-def _check_compactions(files: Files, chunks: set[str]) -> Iterator[Problem]:
+def _check_compactions(files: Files, chunks: set[str], hidden: set[str]) -> Iterator[Problem]:
     """Their bytes, and that they hold the rows of committed chunks, each once."""
     try:
         found = list(compactions(files))
@@ -81,6 +81,8 @@ def _check_compactions(files: Files, chunks: set[str]) -> Iterator[Problem]:
         yield Problem(layout.COMPACTED, str(error))
         return
     for compaction in found:
+        if not hidden.isdisjoint(compaction.chunks):
+            continue  # nobody reads it any more; it goes with them
         problems = list(_check_files(files, compaction.files))
         yield from problems
         path = layout.compaction_file(compaction.number)

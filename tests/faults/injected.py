@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 from segpipe.store.disk import Disk
 from segpipe.store.files import LocalFiles
@@ -38,6 +39,11 @@ class FaultyDisk(Disk):
         self._fault("half-overwritten", str(path))
         super().overwrite(path, data)
         self._fault("after overwrite", str(path))
+
+    def sync_file(self, file: BinaryIO) -> None:
+        self._fault("sync file", str(file.name))
+        super().sync_file(file)
+        self._fault("after sync file", str(file.name))
 
     def link(self, source: Path, target: Path) -> None:
         self._around("link", target, super().link, source, target)
@@ -99,4 +105,20 @@ class FailAt:
             self.happened = True
             self._left = -1
             raise OSError(self._number, os.strerror(self._number), path)
+        self._left -= 1
+
+
+class Killed(BaseException):
+    """The process would be dead now."""
+
+
+class DeadAt:
+    """From the k-th call on nothing happens any more, cleaning up included: a kill, in process."""
+
+    def __init__(self, k: int) -> None:
+        self._left = k
+
+    def __call__(self, moment: str, path: str) -> None:
+        if self._left <= 0:
+            raise Killed
         self._left -= 1

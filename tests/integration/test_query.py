@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from segpipe.query import format_table, query
 from segpipe.query.views import VIEWS
 from segpipe.schema import arrow_schema
 from segpipe.store.files import LocalFiles
-from segpipe.store.snapshot import Snapshot
+from segpipe.store.snapshot import Snapshot, create_store
 
 
 def part(root: Path, chunk: str, run: str, images: dict[str, int]) -> None:
@@ -226,6 +228,17 @@ def test_memory_is_limited(snapshot: Snapshot) -> None:
         query(snapshot, "SELECT len(list(range)) FROM range(100000000)", memory_limit="50MB")
     with pytest.raises(SpecError, match="lots"):
         query(snapshot, "SELECT 1", memory_limit="lots")
+
+
+def test_text_that_no_limit_of_duckdb_counts_is_limited_too(tmp_path: Path) -> None:
+    """4 GB in one row, which is more than the program allows itself for a query."""
+    store = create_store(tmp_path).address
+    sql = "SELECT max(md5(repeat('x', 4000000000)))"
+    command = [sys.executable, "-m", "segpipe", "query", store, sql]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2, done.stdout
+    assert "Out of Memory" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_nothing_is_left_behind(
