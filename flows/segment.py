@@ -11,84 +11,83 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from prefect import flow, get_run_logger, task
-from prefect.artifacts import (
-    create_progress_artifact,
-    create_table_artifact,
-    update_progress_artifact,
-)
+from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from segpipe.flows.artifacts import ShownProgress
 
 from segpipe.engine import connect
+from segpipe.errors import EngineError
 from segpipe.execution import Progress, Run
 from segpipe.records import RunSummary
 from segpipe.spec import RunSpec
 
 Observer = Callable[[Progress], None]
 
+RETRIES = 2
+"""Of a call to the Prefect server, after 2 and 4 seconds; its own default waits for a minute."""
+
 
 @flow(name="segment", validate_parameters=True, persist_result=False)
-def segment(spec: RunSpec, observe: Any = None) -> RunSummary:
+def segment(spec: RunSpec, observe: Any = None, ended: Any = None) -> RunSummary:
     """Segment what is new in a collection.
 
     Args:
         spec: what to do; a deployment gives it as a mapping with the same keys.
         observe: called with a `Progress` after the plan and after each chunk.
+        ended: called once with the summary, or with the exception that ended the work.
     """
-    run = Run(spec)
-    with run.recorded():
-        if run.plan.chunks:
-            process_chunks(run, observe or _ignore)
+    ended = ended or _ignore
+    try:
+        run = Run(spec)
+        with run.recorded():
+            if run.plan.chunks:
+                process_chunks(run, observe or _ignore)
+    except BaseException as error:
+        ended(error)
+        raise
+    ended(run.summary)
     return run.summary
+
+
+def segment_here(spec: RunSpec, observe: Observer | None = None) -> RunSummary:
+    """Call the flow in this process.
+
+    What the work came to is returned or raised even if the Prefect server is gone by then: Prefect
+    raises that it cannot say so to its server.
+
+    Raises:
+        EngineError: there is no server to begin with.
+    """
+    outcome: list[RunSummary | BaseException] = []
+    try:
+        with temporary_settings(set_defaults={PREFECT_CLIENT_MAX_RETRIES: RETRIES}):
+            return segment(spec, observe, outcome.append)
+    except Exception as error:
+        url = PREFECT_API_URL.value()
+        if not outcome:
+            raise EngineError(
+                f"the Prefect server at {url} did not start the run: {error}"
+            ) from error
+        if error is not outcome[0]:
+            text = "the Prefect server at %s was not told how the run ended: %s"
+            logging.getLogger(__name__).warning(text, url, error)
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    return outcome[0]
 
 
 @task(name="process chunks", cache_policy=NO_CACHE, persist_result=False)
 def process_chunks(run: Run, observe: Observer) -> None:
     """Drive the cluster through the plan."""
-    shown = _ShownProgress()
+    shown = ShownProgress()
     observe(run.progress)
-    with connect(run.workers, run.spec.dask_address) as client:
+    with connect(run.workers, run.spec.dask_address, run.memory) as client:
         for progress in run.process(client):
             observe(progress)
             shown.update(progress)
-    shown.table_of_failures(run)
+    shown.finish(run)
 
 
-class _ShownProgress:
-    """Artifacts in the Prefect interface; a server that does not answer is no reason to stop."""
-
-    def __init__(self) -> None:
-        self._artifact: Any = None
-        self._percent = -1
-
-    def update(self, progress: Progress) -> None:
-        percent = int(100 * progress.done / progress.total)
-        if percent == self._percent:
-            return
-        self._percent = percent
-        self._try(self._show, percent, f"{progress.done:,} of {progress.total:,} images")
-
-    def table_of_failures(self, run: Run) -> None:
-        rows = [
-            {"image": image.path, "reason": image.reason, "detail": image.detail}
-            for image in run.failures(limit=200)
-        ]
-        if rows:
-            self._try(create_table_artifact, rows, key="segpipe-failures")
-
-    def _show(self, percent: int, description: str) -> None:
-        if self._artifact is None:
-            self._artifact = create_progress_artifact(percent, "segpipe-progress", description)
-        else:
-            update_progress_artifact(self._artifact, percent, description)
-
-    @staticmethod
-    def _try(show: Callable[..., Any], *arguments: Any, **named: Any) -> None:
-        try:
-            show(*arguments, **named)
-        except Exception as error:
-            get_run_logger().warning("artifact not shown: %s", error)
-
-
-def _ignore(progress: Progress) -> None:
-    logging.getLogger(__name__).debug("%s", progress)
+def _ignore(said: object) -> None:
+    logging.getLogger(__name__).debug("%s", said)

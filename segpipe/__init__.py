@@ -40,10 +40,10 @@ def run(spec: RunSpec, observe: Callable[[Progress], None] | None = None) -> Run
 
     check(spec)  # What is asked wrongly is told before any server starts.
     from segpipe.flows.embedded import prefect_api
-    from segpipe.flows.segment import segment
+    from segpipe.flows.segment import segment_here
 
     with prefect_api():
-        summary: RunSummary = segment(spec, observe)
+        summary: RunSummary = segment_here(spec, observe)
     return summary
 
 

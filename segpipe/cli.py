@@ -7,6 +7,7 @@ Exit codes: 0 done; 1 failed; 2 usage or configuration; 3 done, but more images 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from dataclasses import asdict
@@ -40,6 +41,8 @@ app.add_typer(keeping)
 
 TOO_MANY_FAILED = 3
 INTERRUPTED = 130
+QUERY_BYTES = 2 << 30
+"""Memory of a query."""
 
 Store = Annotated[str, typer.Argument(help="Folder or address of the store.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -77,6 +80,9 @@ def run(
     dask_address: Annotated[
         str | None, typer.Option(help="A running Dask scheduler, e.g. tcp://host:8786.")
     ] = None,
+    memory_gb: Annotated[
+        float | None, typer.Option(help="Memory of each worker. [default: its share of 80 %]")
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="auto (what this machine has), cpu or cuda.")
     ] = None,
@@ -107,6 +113,7 @@ def run(
         "chunk_images": chunk_images,
         "workers": workers,
         "dask_address": dask_address,
+        "memory_gb": memory_gb,
         "device": device,
         "max_failed": max_failed,
     }
@@ -124,6 +131,9 @@ def retry(
     dask_address: Annotated[
         str | None, typer.Option(help="A running Dask scheduler, e.g. tcp://host:8786.")
     ] = None,
+    memory_gb: Annotated[
+        float | None, typer.Option(help="Memory of each worker. [default: its share of 80 %]")
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="End with one JSON object per model on stdout.")
     ] = False,
@@ -132,16 +142,18 @@ def retry(
 
     
     segpipe retry results/
+    segpipe retry results/ --memory-gb 16
     """
     from segpipe.execution import failed_runs
+    from segpipe.spec import RunSpec, parse
 
-    given = {"workers": workers, "dask_address": dask_address}
+    given = {"workers": workers, "dask_address": dask_address, "memory_gb": memory_gb}
     update = {key: value for key, value in given.items() if value is not None}
     specs = failed_runs(store)
     if not specs:
         typer.echo("no image has failed", err=True)
     for spec in specs:
-        _segment(spec.model_copy(update=update), as_json)
+        _segment(parse(RunSpec, spec.model_dump() | update, "segpipe retry"), as_json)
 
 
 @app.command()
@@ -164,8 +176,11 @@ def query(
     import segpipe
     from segpipe.query import format_table
     from segpipe.query import query as ask
+    from segpipe.query.address_space import limit_address_space
 
-    answer = ask(segpipe.open_store(store), sql)
+    snapshot = segpipe.open_store(store)
+    limit_address_space(QUERY_BYTES)
+    answer = ask(snapshot, sql, memory_limit=f"{QUERY_BYTES}B")
     format_table(answer, format.value, sys.stdout)
 
 
@@ -398,7 +413,8 @@ def _segment(spec: RunSpec, as_json: bool) -> None:
 def _quiet_libraries() -> None:
     """Prefect and Dask, embedded in a terminal's run, speak up only when something is wrong.
 
-    Defaults in the environment, which the workers inherit; the user's own settings win.
+    Warnings of our own are told. Defaults in the environment, which the workers inherit; the
+    user's own settings win.
     """
     defaults = {
         "PREFECT_LOGGING_LEVEL": "WARNING",
@@ -410,6 +426,9 @@ def _quiet_libraries() -> None:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    warnings = logging.StreamHandler()
+    warnings.setFormatter(logging.Formatter("segpipe: %(message)s"))
+    logging.getLogger("segpipe").addHandler(warnings)
 
 
 def main() -> Any:
@@ -420,8 +439,12 @@ def main() -> Any:
         _fail(error, 2)
     except SegpipeError as error:
         _fail(error, 1)
+    except OSError as error:
+        from segpipe.store.files import failure_text
+
+        _fail(f"{error.filename or 'a file'}: {failure_text(error)}", 1)
 
 
-def _fail(error: Exception, code: int) -> None:
+def _fail(error: Exception | str, code: int) -> None:
     typer.echo(f"segpipe: {error}", err=True)
     sys.exit(code)

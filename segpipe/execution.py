@@ -10,7 +10,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -35,7 +35,7 @@ from segpipe.segmenters.catalog import ResolvedModel, resolve
 from segpipe.segmenters.devices import device_count, device_name
 from segpipe.spec import RunSpec, parse
 from segpipe.store import Snapshot, create_store, open_store
-from segpipe.store.files import LocalFiles
+from segpipe.store.files import Files
 from segpipe.store.layout import run_file
 from segpipe.store.leases import lease
 from segpipe.store.plans import read_plan, write_plan
@@ -101,7 +101,7 @@ class Run:
             f"{started:%Y%m%dT%H%M%S}{started.microsecond // 1000:03d}Z-{secrets.token_hex(3)}"
         )
         self.model: ResolvedModel = resolve(spec)
-        self.files: LocalFiles = create_store(spec.store)
+        self.files: Files = create_store(spec.store)
         self.files.probe()
         recover(self.files)
         self.plan = self._make_plan()
@@ -134,12 +134,17 @@ class Run:
             return None
         return max(1, len(os.sched_getaffinity(0)) // self.workers)
 
+    @property
+    def memory(self) -> int | None:
+        """Bytes that a worker may use; None where that was not said."""
+        return None if self.spec.memory_gb is None else int(self.spec.memory_gb * 1e9)
+
     def process(self, client: Client) -> Iterator[Progress]:
         """Do the plan on a cluster, saying after each chunk where the run stands."""
         from segpipe.engine import Work, run_chunks
 
         model = self.model
-        work = Work(self.run_id, str(self.files.root), model.spec, model.weights_path, self.threads)
+        work = Work(self.run_id, self.files.address, model.spec, model.weights_path, self.threads)
         for commit in run_chunks(client, work, self._chunks()):
             self._commits.append(commit)
             yield self.progress
@@ -187,8 +192,10 @@ class Run:
             try:
                 yield
             except BaseException as error:
-                interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
-                self._finish_record("interrupted" if interrupted else "failed", error)
+                # Ctrl-C, and what Prefect makes of SIGTERM, are no `Exception`.
+                status: Status = "failed" if isinstance(error, Exception) else "interrupted"
+                with suppress(OSError):  # of a full disk, which is then what failed
+                    self._finish_record(status, error)
                 raise
             self._finish_record("completed")
 

@@ -1,79 +1,48 @@
 """The whole path of a chunk.
 
-    survey    read every header: what cannot be read is refused, the rest is ordered by shape
+    survey    read every header: what cannot be read or does not fit is refused, the rest is
+              ordered by shape and its memory planned
     load      read, decode, prepare                       thread 1
     answer    batches of one shape through the model      thread 2, the only one on the device
     record    objects, measures, masks, rows              this thread
     commit    look at the inputs again, then make it true
 
-The three stages in the middle overlap through bounded queues: at most `READ_AHEAD` images wait
-before a stage. An image that fails travels the same path as a `Failure` and becomes a row.
+The three stages in the middle overlap through queues that are bounded in number and in bytes (see
+`planning.memory`); images that are too large for that go alone, at the end. An image that fails
+travels the same path as a `Failure` and becomes a row.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from segpipe.batching import Capacity, answer
 from segpipe.errors import InputError, Reason
+from segpipe.items import Answered, Entry, Failure, Loaded, blame, waiting_bytes
 from segpipe.measure.properties import measure_objects
 from segpipe.overlap import overlap
-from segpipe.readers import Reader
-from segpipe.records import Chunk, Commit, DecodedImage, Header, ImageRef, Segmentation
+from segpipe.planning.memory import image_cost, plan_passes
+from segpipe.readers import Reader, Watchdog
+from segpipe.records import Chunk, Commit, Header, Segmentation
 from segpipe.rows import ChunkTables
-from segpipe.segmenters.base import DeviceMemoryError, Segmenter
+from segpipe.segmenters.base import Segmenter
 from segpipe.store.commits import Attempt
 from segpipe.store.files import Files
 from segpipe.store.masks import LabelOverflowError
 
 READ_AHEAD = 8
-"""Images that may wait between two stages; bounds a chunk's memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """An image that can probably be read."""
-
-    index: int
-    ref: ImageRef
-    header: Header
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An image without a result."""
-
-    ref: ImageRef
-    error: InputError
-    header: Header | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Loaded:
-    """An image in memory, ready for the model."""
-
-    entry: Entry
-    image: DecodedImage
-    prepared: Any
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Answered:
-    """What the model said of an image."""
-
-    loaded: Loaded
-    raw: Any
-    seconds: float
+"""Images that may wait between two stages, where memory allows it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Care:
-    """How to process a chunk that has killed a worker: one image at a time, leaving a crumb.
+    """How to process a chunk that has killed a worker: one image at a time, leaving a crumb, and
+    decoded in a process of its own.
 
     Attributes:
         label: part of the attempt's name, by which the crumb is found.
@@ -92,17 +61,43 @@ def process_chunk(
     files: Files,
     run_id: str,
     care: Care | None = None,
+    watchdog: Watchdog | None = None,
+    capacity: Capacity | None = None,
 ) -> Commit:
     """Segment a chunk and commit it.
+
+    Args:
+        watchdog: ends this process when a decoder hangs; for one that is replaced when it dies.
+        capacity: what there is room for; what is learnt of the device is added. None: no limits.
 
     Returns:
         The commit that stands, which is another attempt's if that was quicker.
     """
-    care = care or Care()
+    attempt = partial(
+        _attempt,
+        chunk,
+        segmenter,
+        files,
+        run_id,
+        care or Care(),
+        watchdog,
+        capacity or Capacity(),
+    )
     try:
-        return _attempt(chunk, segmenter, files, run_id, care, np.uint16)
+        return attempt(np.uint16)
     except LabelOverflowError:
-        return _attempt(chunk, segmenter, files, run_id, care, np.uint32)
+        return attempt(np.uint32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What the stages of an attempt share."""
+
+    segmenter: Segmenter[Any, Any]
+    reader: Reader
+    attempt: Attempt
+    care: Care
+    capacity: Capacity
 
 
 def _attempt(
@@ -111,126 +106,80 @@ def _attempt(
     files: Files,
     run_id: str,
     care: Care,
+    watchdog: Watchdog | None,
+    capacity: Capacity,
     label_type: type[np.uint16 | np.uint32],
 ) -> Commit:
     attempt = Attempt(files, chunk, run_id, care.label)
     started = time.perf_counter()
     try:
-        with Reader(segmenter.spec.limits) as reader:
-            entries, failures = _survey(chunk, reader, attempt, care)
+        with Reader(segmenter.spec.limits, isolated=care.careful, watchdog=watchdog) as reader:
+            job = _Job(segmenter, reader, attempt, care, capacity)
+            entries, failures = _survey(chunk, job)
             tables = ChunkTables(chunk, segmenter.spec, run_id, attempt, label_type)
             tables.plan_masks([entry.header.shape for entry in entries])
             for failure in failures:
                 tables.add_failure(failure.ref, failure.error, failure.header)
 
             ahead = 0 if care.careful else READ_AHEAD
-            batch = 1 if care.careful else segmenter.spec.batch_images
-            loaded = overlap(_load(entries, reader, segmenter, attempt, care), ahead)
-            answered = overlap(_answer(loaded, segmenter, batch), ahead)
-            for item in answered:
-                _record(item, segmenter, tables)
+            batch, room = segmenter.spec.batch_images, capacity.budget.room
+            for some in plan_passes([entry.cost for entry in entries], room, ahead, batch):
+                members = [entries[index] for index in some.images]
+                bounds = some.ahead, waiting_bytes, some.queue_bytes
+                loaded = overlap((_load(entry, job) for entry in members), *bounds)
+                answered = answer(loaded, segmenter, some.batch, capacity.ceilings)
+                for item in overlap(answered, *bounds):
+                    _record(item, segmenter, tables)
 
             changed = {ref.image_id for ref in chunk.images if not reader.unchanged(ref)}
-        return tables.commit(changed, time.perf_counter() - started)
+        ceilings = capacity.ceilings.of(entry.header.shape for entry in entries)
+        return tables.commit(changed, time.perf_counter() - started, ceilings)
     except BaseException:
         attempt.discard()
         raise
 
 
-def _survey(
-    chunk: Chunk, reader: Reader, attempt: Attempt, care: Care
-) -> tuple[list[Entry], list[Failure]]:
+def _survey(chunk: Chunk, job: _Job) -> tuple[list[Entry], list[Failure]]:
     """Headers of all images; ordered by shape, so that batches of one shape are full."""
     entries: list[Entry] = []
     failures: list[Failure] = []
     for index, ref in enumerate(chunk.images):
+        header: Header | None = None
         try:
-            if index in care.quarantined:
+            if index in job.care.quarantined:
                 raise InputError(Reason.WORKER_DIED, "the worker process died on this image")
             if ref.refused:
                 raise InputError(ref.refused, ref.refused_detail)
-            if care.careful:
-                attempt.leave_crumb(index)
-            entries.append(Entry(index, ref, reader.header(ref)))
+            if job.care.careful:
+                job.attempt.leave_crumb(index)
+            header = job.reader.header(ref)
+            cost = image_cost(header, ref.size_bytes, job.segmenter.footprint(header))
+            job.capacity.budget.check(cost)
+            entries.append(Entry(index, ref, header, cost))
         except InputError as error:
-            failures.append(Failure(ref, error))
+            failures.append(Failure.of(ref, error, header))
     return sorted(entries, key=lambda entry: (entry.header.shape, entry.index)), failures
 
 
-def _load(
-    entries: Iterable[Entry],
-    reader: Reader,
-    segmenter: Segmenter[Any, Any],
-    attempt: Attempt,
-    care: Care,
-) -> Iterator[Loaded | Failure]:
-    for entry in entries:
-        started = time.perf_counter()
-        if care.careful:
-            attempt.leave_crumb(entry.index)
-        try:
-            image = reader.read(entry.ref)
-            if image.header.shape != entry.header.shape:
-                raise InputError(Reason.READ_ERROR, "the file was replaced while it was read")
-            prepared = _guarded(segmenter.prepare, image)
-        except InputError as error:
-            yield Failure(entry.ref, error, entry.header)
-        else:
-            yield Loaded(entry, image, prepared, time.perf_counter() - started)
-
-
-def _answer(
-    loaded: Iterable[Loaded | Failure], segmenter: Segmenter[Any, Any], size: int
-) -> Iterator[Answered | Failure]:
-    batch: list[Loaded] = []
-    for item in loaded:
-        if isinstance(item, Failure):
-            yield item
-            continue
-        if batch and item.entry.header.shape != batch[0].entry.header.shape:
-            yield from _forward(batch, segmenter)
-            batch = []
-        batch.append(item)
-        if len(batch) == size:
-            yield from _forward(batch, segmenter)
-            batch = []
-    yield from _forward(batch, segmenter)
-
-
-def _forward(
-    batch: Sequence[Loaded], segmenter: Segmenter[Any, Any]
-) -> Iterator[Answered | Failure]:
-    """One batch; halved where the device's memory is too small, and image by image on an error."""
-    if not batch:
-        return
+def _load(entry: Entry, job: _Job) -> Loaded | Failure:
+    if job.care.careful:
+        job.attempt.leave_crumb(entry.index)
     started = time.perf_counter()
     try:
-        raws = segmenter.forward([item.prepared for item in batch])
-    except DeviceMemoryError as error:
-        if len(batch) == 1:
-            out_of_memory = InputError(Reason.DEVICE_OUT_OF_MEMORY, str(error))
-            yield Failure(batch[0].entry.ref, out_of_memory, batch[0].entry.header)
-        else:
-            half = len(batch) // 2
-            yield from _forward(batch[:half], segmenter)
-            yield from _forward(batch[half:], segmenter)
-    except Exception as error:
-        if len(batch) == 1:
-            yield Failure(batch[0].entry.ref, _blame(error), batch[0].entry.header)
-        else:
-            for item in batch:
-                yield from _forward([item], segmenter)
-    else:
-        share = (time.perf_counter() - started) / len(batch)
-        for item, raw in zip(batch, raws, strict=True):
-            yield Answered(item, raw, share)
+        image = job.reader.read(entry.ref)
+        if image.header != entry.header:
+            raise InputError(Reason.READ_ERROR, "the file was replaced while it was read")
+        prepared = _guarded(job.segmenter.prepare, image)
+    except InputError as error:
+        return Failure.of(entry.ref, error, entry.header)
+    return Loaded(entry, image, prepared, time.perf_counter() - started)
 
 
 def _record(item: Answered | Failure, segmenter: Segmenter[Any, Any], tables: ChunkTables) -> None:
     if isinstance(item, Failure):
         tables.add_failure(item.ref, item.error, item.header)
         return
-    entry, image = item.loaded.entry, item.loaded.image
+    entry, image = item.entry, item.image
     started = time.perf_counter()
     try:
         segmentation: Segmentation = _guarded(segmenter.finish, item.raw, image)
@@ -238,7 +187,7 @@ def _record(item: Answered | Failure, segmenter: Segmenter[Any, Any], tables: Ch
     except InputError as error:
         tables.add_failure(entry.ref, error, image.header)
         return
-    seconds = item.loaded.seconds, item.seconds, time.perf_counter() - started
+    seconds = *item.seconds, time.perf_counter() - started
     tables.add(entry.ref, image, segmentation, measures, seconds)
 
 
@@ -249,8 +198,4 @@ def _guarded(stage: Any, *arguments: Any) -> Any:
     except InputError:
         raise
     except Exception as error:
-        raise _blame(error) from error
-
-
-def _blame(error: Exception) -> InputError:
-    return InputError(Reason.SEGMENTER_ERROR, f"{type(error).__name__}: {error}"[:500])
+        raise blame(error) from error

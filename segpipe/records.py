@@ -213,6 +213,8 @@ class Commit:
         parts: table -> size and sha256 of its Parquet part, staged and then published.
         failures: reason -> number of images.
         seconds: wall time of each stage, in seconds.
+        ceilings: shape (`512x512`, height first) -> images in a batch, where the device's memory
+            was too small for as many as the spec allows.
     """
 
     chunk_id: str
@@ -226,6 +228,7 @@ class Commit:
     parts: Mapping[str, StoredFile]
     failures: Mapping[str, int] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    ceilings: Mapping[str, int] = field(default_factory=dict)
     generation: int = 0
     format_version: int = 1
 

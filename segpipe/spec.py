@@ -184,6 +184,9 @@ class RunSpec(Frozen):
         chunk_images: images in a chunk, the unit of work, storage, commit and retry.
         workers: local worker processes; None for one per GPU, or one on a CPU that uses every core.
         dask_address: an existing Dask scheduler instead of local workers.
+        memory_gb: what a worker process may use, in units of 10^9 bytes; None for its share of
+            four fifths of the machine's memory, or on an existing cluster what Dask gave it. An
+            image that does not fit is `too_large`.
         max_failed: the run's exit code is 3 when a larger fraction of its images failed.
         retry: do nothing but the images that failed before under this spec.
     """
@@ -199,6 +202,7 @@ class RunSpec(Frozen):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     workers: int | None = Field(None, ge=1, le=256)
     dask_address: str | None = None
+    memory_gb: float | None = Field(None, gt=0, le=1e6)
     max_failed: Fraction = 0.1
     retry: bool = False
 

@@ -12,7 +12,8 @@ from PIL import Image
 from skimage.measure import label
 
 from segpipe.readers.collection import list_collection
-from segpipe.records import Chunk, DecodedImage, ImageRef, Segmentation
+from segpipe.records import Chunk, DecodedImage, Header, ImageRef, Segmentation
+from segpipe.segmenters.base import Footprint
 from segpipe.spec import ClassicalOptions, ModelSpec, SegmentSpec
 
 POISON = 13
@@ -30,6 +31,10 @@ class ThresholdSegmenter:
 
     def __init__(self, spec: SegmentSpec = SPEC) -> None:
         self.spec = spec
+
+    def footprint(self, header: Header) -> Footprint:
+        labels = 8 * header.height * header.width
+        return Footprint(waiting=labels, prepare=0, forward=2 * labels, finish=labels)
 
     def prepare(self, image: DecodedImage) -> np.ndarray:
         return image.pixels[..., 0]

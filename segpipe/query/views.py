@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import duckdb
 import pyarrow as pa
+import pyarrow.dataset as ds
 
 from segpipe.errors import StoreError
 from segpipe.schema import TABLES, arrow_schema
@@ -54,7 +55,8 @@ _RUNS: tuple[tuple[str, pa.DataType, tuple[str, ...]], ...] = (
 class Tables(Protocol):
     """What a query needs of a snapshot: the parts of one consistent set of commits."""
 
-    def parquet_files(self, table: str) -> list[Path]: ...
+    def parquet_files(self, table: str) -> list[Path] | None: ...
+    def dataset(self, table: str) -> ds.Dataset: ...
     def records(self) -> list[dict[str, Any]]: ...
 
 
@@ -62,7 +64,11 @@ def create_views(connection: duckdb.DuckDBPyConnection, tables: Tables) -> None:
     """Create all views, allow their files, and lock every other door of this connection."""
     allowed: list[str] = []
     for name in TABLES:
-        files = [str(path) for path in tables.parquet_files(name)]
+        paths = tables.parquet_files(name)
+        if paths is None:  # DuckDB cannot reach them; Arrow reads for it, what a query asks for
+            connection.register(name, tables.dataset(name))
+            continue
+        files = [str(path) for path in paths]
         patterns = [_as_pattern(file) for file in files]
         _create(connection, name, patterns)
         allowed += {*files, *patterns}

@@ -12,10 +12,11 @@ some networks answer. The stages keep no state between images: the same image gi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from segpipe.errors import SegpipeError
-from segpipe.records import DecodedImage, Segmentation
+from segpipe.records import DecodedImage, Header, Segmentation
 from segpipe.spec import SegmentSpec
 
 Prepared = TypeVar("Prepared")
@@ -26,6 +27,23 @@ class DeviceMemoryError(SegpipeError):
     """A batch does not fit the device's memory; a smaller one may."""
 
 
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Memory of the host that one image takes besides its pixels, in bytes; never too low.
+
+    Attributes:
+        waiting: while it waits between two stages: what `prepare` or `forward` gave of it.
+        prepare: at that stage's peak, what it gives included; the same for the others.
+        forward: as one image of a batch. A device with memory of its own is not the host.
+        finish: what `forward` gave is not counted again.
+    """
+
+    waiting: int
+    prepare: int
+    forward: int
+    finish: int
+
+
 class Segmenter(Protocol[Prepared, Raw]):
     """A model, loaded on its device.
 
@@ -34,6 +52,10 @@ class Segmenter(Protocol[Prepared, Raw]):
     """
 
     spec: SegmentSpec
+
+    def footprint(self, header: Header) -> Footprint:
+        """What an image with this header will take, before any of its pixels is read."""
+        ...
 
     def prepare(self, image: DecodedImage) -> Prepared:
         """Pixels to what the network takes; pure.

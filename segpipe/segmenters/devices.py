@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from segpipe.segmenters.base import DeviceMemoryError
 from segpipe.spec import SegmentSpec
+
+_OUT_OF_MEMORY = (
+    "not enough memory",
+    "can't allocate memory",
+    "out of memory",
+    "bad_alloc",
+    "alloc_failed",
+    "could not create a primitive",
+)
+"""What the errors of torch and of its libraries say that are not `torch.OutOfMemoryError`. The last
+is all that the library for convolutions on a CPU says where the memory ends."""
 
 
 def device_count() -> int:
@@ -35,3 +48,37 @@ def inference(spec: SegmentSpec) -> Iterator[None]:
     bf16 = spec.precision == "bf16"
     with torch.inference_mode(), torch.autocast(spec.device, torch.bfloat16, enabled=bf16):
         yield
+
+
+@contextmanager
+def device_memory(spec: SegmentSpec, what: str) -> Iterator[None]:
+    """Inside the block, that the device's memory is too small becomes a `DeviceMemoryError`.
+
+    By then all that the block held is free again, so that a smaller batch can be tried at once.
+
+    Args:
+        what: was tried; the message begins with it.
+    """
+    import torch
+
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        said = str(error) or type(error).__name__
+        message = f"{what} does not fit: {said.splitlines()[0]}"
+        # Each frame that the error came through holds the tensors it was working on.
+        traceback.clear_frames(error.__traceback__)
+    else:
+        return
+    if spec.device == "cuda":
+        torch.cuda.empty_cache()
+    raise DeviceMemoryError(message)
+
+
+def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
+    import torch
+
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or any(sign in str(error).lower() for sign in _OUT_OF_MEMORY)

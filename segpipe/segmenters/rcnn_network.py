@@ -82,13 +82,22 @@ class RCNN(torch.nn.Module):
         return self.classify(features).float(), offsets.unflatten(1, (-1, 4))
 
 
+def parse_architecture(values: dict[str, Any]) -> RCNNArchitecture:
+    """Validate the architecture of a header.
+
+    Raises:
+        SpecError: it is not an `RCNNArchitecture`.
+    """
+    return parse(RCNNArchitecture, values, "architecture")
+
+
 def build_rcnn(architecture: dict[str, Any], classes: int) -> RCNN:
     """The network with random weights; `classes` counts the background.
 
     Raises:
         SpecError: an architecture that is not an `RCNNArchitecture`.
     """
-    network = RCNN(parse(RCNNArchitecture, architecture, "architecture"), classes)
+    network = RCNN(parse_architecture(architecture), classes)
     return network.to(memory_format=torch.channels_last)
 
 

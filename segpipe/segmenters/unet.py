@@ -11,18 +11,28 @@ import torch
 from torch.nn import functional
 
 from segpipe.errors import WeightsError
-from segpipe.records import DecodedImage, Segmentation
-from segpipe.segmenters.base import DeviceMemoryError
-from segpipe.segmenters.devices import inference
+from segpipe.records import DecodedImage, Header, Segmentation
+from segpipe.segmenters.base import Footprint
+from segpipe.segmenters.devices import device_memory, inference
 from segpipe.segmenters.magnification import choose_magnification, median_diameter, resample
-from segpipe.segmenters.preprocess import Planes, to_planes
+from segpipe.segmenters.preprocess import PLANES_BYTES, PREPARE_BYTES, Planes, to_planes
 from segpipe.segmenters.splitting import split_classes, split_instances
-from segpipe.segmenters.unet_network import STRIDE, build_unet
+from segpipe.segmenters.unet_network import (
+    INSTANCE_MAPS,
+    STRIDE,
+    UNetArchitecture,
+    activation_bytes,
+    build_unet,
+    parse_architecture,
+)
 from segpipe.segmenters.weights import fill, load_tensors
-from segpipe.spec import SegmentSpec, UNetOptions
+from segpipe.spec import ModelSpec, SegmentSpec, UNetOptions
 
 Maps = npt.NDArray[np.float32]
 """(C, H, W) probabilities, still padded."""
+
+FINISH_BYTES = 72
+"""Of `finish` at its peak, for each pixel; measured: 15 to 24 for instances, 35 for two classes."""
 
 
 class UNetSegmenter:
@@ -33,7 +43,8 @@ class UNetSegmenter:
         weights: the file whose sha256 `spec` names; whoever resolved the spec has checked it.
 
     Raises:
-        WeightsError: the file's tensors are not those of the architecture.
+        WeightsError: the file's tensors are not those of the architecture, or its classes are not
+            those of its output maps.
         SpecError: the architecture is not one of a U-Net.
     """
 
@@ -44,7 +55,26 @@ class UNetSegmenter:
         self._preprocess = spec.model.preprocess
         self._options = spec.options
         self._device = torch.device(spec.device)
+        self._architecture = parse_architecture(spec.model.architecture)
+        _check_classes(spec.model, self._architecture, weights)
         self._network = load_unet(spec.model.architecture, weights).to(self._device)
+
+    def footprint(self, header: Header) -> Footprint:
+        """In proportion to the padded pixels; a second look may be at four times as many."""
+        height, width = (side + -side % STRIDE for side in header.shape)
+        pixels = height * width
+        planes, maps = PLANES_BYTES * pixels, 4 * self._architecture.outputs * pixels
+        forward = planes + maps
+        if self.spec.device == "cpu":
+            doubled = self._looks_twice and 4 * pixels <= self._options.max_magnified_pixels
+            looked_at = 4 * pixels if doubled else pixels
+            forward += activation_bytes(self._architecture, looked_at, self.spec.precision)
+        return Footprint(
+            waiting=max(planes, maps),
+            prepare=PREPARE_BYTES * pixels,
+            forward=forward,
+            finish=FINISH_BYTES * pixels + maps,
+        )
 
     def prepare(self, image: DecodedImage) -> Planes:
         """Scaled planes (3, H, W), mirrored below and to the right up to the network's stride."""
@@ -54,16 +84,17 @@ class UNetSegmenter:
 
     def forward(self, batch: Sequence[Planes]) -> Sequence[Maps]:
         """Probabilities for images of one shape; bf16 is for convolutions only."""
-        try:
-            with inference(self.spec):
-                planes = torch.from_numpy(np.stack(batch)).to(self._device)
-                maps = self._probabilities(self._network(_channels_last(planes)))
-                if self.spec.model.task == "semantic" or not self._options.object_diameter:
-                    return maps
-                return [self._second_look(planes[i : i + 1], one) for i, one in enumerate(maps)]
-        except torch.OutOfMemoryError as error:
-            shape = (len(batch), *batch[0].shape)
-            raise DeviceMemoryError(f"a batch of shape {shape} does not fit: {error}") from error
+        shape = (len(batch), *batch[0].shape)
+        with device_memory(self.spec, f"a batch of shape {shape}"), inference(self.spec):
+            planes = torch.from_numpy(np.stack(batch)).to(self._device)
+            maps = self._probabilities(self._network(_channels_last(planes)))
+            if not self._looks_twice:
+                return maps
+            return [self._second_look(planes[i : i + 1], one) for i, one in enumerate(maps)]
+
+    @property
+    def _looks_twice(self) -> bool:
+        return self.spec.model.task == "instances" and self._options.object_diameter > 0
 
     def _probabilities(self, logits: torch.Tensor) -> list[Maps]:
         instances = self.spec.model.task == "instances"
@@ -101,6 +132,16 @@ class UNetSegmenter:
 
 def _channels_last(planes: torch.Tensor) -> torch.Tensor:
     return planes.contiguous(memory_format=torch.channels_last)
+
+
+def _check_classes(model: ModelSpec, architecture: UNetArchitecture, weights: Path) -> None:
+    semantic = model.task == "semantic"
+    outputs = len(model.classes) if semantic else len(INSTANCE_MAPS)
+    if architecture.outputs != outputs or (not semantic and len(model.classes) != 2):
+        raise WeightsError(
+            f"{weights}: {len(model.classes)} classes, {', '.join(model.classes)[:200]}, do not fit"
+            f" {architecture.outputs} output maps of a network for {model.task}"
+        )
 
 
 def load_unet(architecture: dict[str, object], weights: Path) -> torch.nn.Module:

@@ -12,13 +12,20 @@ import segmentation_models_pytorch as smp
 import torch
 from pydantic import Field
 
-from segpipe.spec import Frozen, parse
+from segpipe.spec import Frozen, Precision, parse
 
 STRIDE = 32
 """Height and width of the input are multiples of this."""
 
 INSTANCE_MAPS = ("foreground", "distance", "edge")
 """The output maps of a network for instances, in order; all three are logits."""
+
+
+_LIBRARY_BYTES = 32 << 20
+"""What the convolutions' library takes for itself, whatever the size of the image."""
+
+_ENCODER_CHANNELS = 64
+"""As much as the encoder takes, as channels at full resolution."""
 
 
 class UNetArchitecture(Frozen):
@@ -35,6 +42,28 @@ class UNetArchitecture(Frozen):
     outputs: int = Field(ge=1, le=256)
 
 
+def parse_architecture(values: dict[str, Any]) -> UNetArchitecture:
+    """Validate the architecture of a header.
+
+    Raises:
+        SpecError: it is not a `UNetArchitecture`.
+    """
+    return parse(UNetArchitecture, values, "architecture")
+
+
+def activation_bytes(architecture: UNetArchitecture, pixels: int, precision: Precision) -> int:
+    """Memory of a forward pass over one image of `pixels` on a CPU, never too low.
+
+    It peaks in the decoder's last block, which holds its input twice and its output three times.
+    With the default channels 390 to 580 bytes a pixel were measured (fp32; 225 to 300 in bf16).
+    """
+    last_in, last_out = architecture.decoder_channels[3:]
+    channels = max(_ENCODER_CHANNELS, 2 * last_in + 3 * last_out)
+    sample = 4 if precision == "fp32" else 2
+    ends = 4 * (3 + 3 * architecture.outputs)
+    return _LIBRARY_BYTES + pixels * (sample * channels + ends)
+
+
 def build_unet(architecture: dict[str, Any]) -> torch.nn.Module:
     """A U-Net with random weights: (N, 3, H, W) float to (N, outputs, H, W) logits.
 
@@ -43,7 +72,7 @@ def build_unet(architecture: dict[str, Any]) -> torch.nn.Module:
     Raises:
         SpecError: an architecture that is not a `UNetArchitecture`.
     """
-    checked = parse(UNetArchitecture, architecture, "architecture")
+    checked = parse_architecture(architecture)
     network: torch.nn.Module = smp.Unet(
         f"tu-{checked.encoder}",
         encoder_weights=None,

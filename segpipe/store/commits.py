@@ -126,10 +126,14 @@ def publish(files: Files, commit: Commit) -> None:
     The images are published last: whoever sees them finds the objects and the masks.
     """
     if not files.exists(layout.published_part(commit.chunk_id, layout.TABLES[-1])):
+        # The commit may be another's, who was killed before it was on stable storage.
+        files.sync((layout.COMMITS,))
         for table in layout.TABLES:
             staged = layout.staged_part(commit.chunk_id, commit.attempt, table)
             files.publish(staged, layout.published_part(commit.chunk_id, table))
-        files.sync(layout.TABLES)
+            files.sync((table,))  # no power cut shows a later one without it
+    # The same goes for names that are there; until they are safe, the staged ones are needed.
+    files.sync(layout.TABLES)
     files.remove(layout.staging_folder(commit.chunk_id, commit.attempt))
 
 

@@ -124,12 +124,15 @@ def drop_compactions(files: Files, chunks: Collection[str]) -> None:
     One that is at work loses its ticket, so that it cannot be committed. One that begins later
     does not see the chunks, which must be hidden before this is called.
     """
-    finished = {}
-    for compaction in compactions(files):
-        finished[compaction.folder] = compaction
-        if not compaction.chunks.isdisjoint(chunks):
-            files.remove(layout.compaction_file(compaction.number))
-            files.remove(compaction.folder)
+    standing = list(compactions(files))
+    dropped = [found for found in standing if not found.chunks.isdisjoint(chunks)]
+    for compaction in dropped:
+        files.remove(layout.compaction_file(compaction.number))
+    if dropped:
+        files.sync([layout.COMPACTED])  # no power cut shows a manifest without its files
+    for compaction in dropped:
+        files.remove(compaction.folder)
+    finished = {compaction.folder for compaction in standing}
     for name in files.names(layout.COMPACTED):
         folder = f"{layout.COMPACTED}/{name}"
         if not name.endswith(".json") and folder not in finished:

@@ -11,6 +11,7 @@ import errno
 import os
 import shutil
 from pathlib import Path
+from typing import BinaryIO
 
 NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """What file systems without hard links answer to `link`."""
@@ -40,6 +41,11 @@ class Disk:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+
+    def sync_file(self, file: BinaryIO) -> None:
+        """What was written to an open file so far is on stable storage."""
+        file.flush()
+        os.fsync(file.fileno())
 
     def link(self, source: Path, target: Path) -> None:
         """A second name for a file; `FileExistsError` if the name is in use."""

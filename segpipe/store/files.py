@@ -7,6 +7,7 @@ matches no pattern that readers glob for.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import secrets
@@ -21,7 +22,7 @@ from segpipe.store.disk import NO_LINKS, Disk
 
 if TYPE_CHECKING:
     import pyarrow.fs as pafs
-    from zarr.abc.store import Store
+    from zarr.storage import StoreLike
 
 MIN_FREE_BYTES = 64 << 20
 """A run is not started with less room than this."""
@@ -55,7 +56,7 @@ class Files(Protocol):
     def size(self, path: str) -> int: ...
     def probe(self) -> None: ...
     def arrow(self) -> pafs.FileSystem: ...
-    def zarr(self, path: str) -> Store: ...
+    def zarr(self, path: str) -> StoreLike: ...
 
 
 class LocalFiles:
@@ -85,7 +86,7 @@ class LocalFiles:
 
         return pafs.SubTreeFileSystem(str(self.root), pafs.LocalFileSystem())
 
-    def zarr(self, path: str) -> Store:
+    def zarr(self, path: str) -> StoreLike:
         """A folder of the store as Zarr takes it, to read only."""
         from zarr.storage import LocalStore
 
@@ -153,8 +154,7 @@ class LocalFiles:
             self._disk.write(temporary, b"")
             with temporary.open("r+b") as file:
                 yield file
-                file.flush()
-                os.fsync(file.fileno())
+                self._disk.sync_file(file)
             self._disk.rename(temporary, target)
             self._disk.sync_folder(target.parent)
         finally:
@@ -186,13 +186,21 @@ class LocalFiles:
                 self._disk.remove(target)
 
     def sync(self, folders: Iterable[str]) -> None:
-        """The names in these folders, and of the folders above them, are on stable storage."""
+        """The names in these folders, and of the folders above them, are on stable storage.
+
+        Of the store itself, `""`, also the names of the folders that it lies in.
+        """
         seen = {self.root}
         for folder in folders:
             path = self.root / folder
-            seen.update([path, *(p for p in path.parents if self.root in p.parents)])
+            above = (p for p in path.parents if not folder or self.root in p.parents)
+            seen.update([path, *above])
         for path in sorted(seen, key=lambda p: len(p.parts), reverse=True):
-            self._disk.sync_folder(path)
+            try:
+                self._disk.sync_folder(path)
+            except OSError:
+                if path == self.root or self.root in path.parents:
+                    raise  # else it is not ours: what we may not open we did not make
 
     def read(self, path: str) -> bytes:
         return (self.root / path).read_bytes()
@@ -275,3 +283,13 @@ class LocalFiles:
         with contextlib.suppress(FileNotFoundError), os.scandir(self.root / folder) as entries:
             for entry in entries:
                 yield entry.name
+
+
+def failure_text(error: OSError) -> str:
+    """What went wrong with a store, and what to do."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    todo = "free some space" if full else "mend it"
+    return (
+        f"{error.strerror or error}; {todo} and give the same command again: what is committed "
+        "stays, and the run goes on from it"
+    )

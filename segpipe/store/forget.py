@@ -7,6 +7,7 @@ beside its record. Whatever kills it in between, `finish_forgetting` goes on.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from segpipe.errors import SpecError
@@ -57,20 +58,35 @@ def finish_forgetting(files: Files) -> None:
     for tombstone in pending(files):
         drop_compactions(files, tombstone.chunks.keys())
         for chunk_id, attempt in tombstone.chunks.items():
+            _unpublish(files, chunk_id, attempt)
+        _sync(files, layout.TABLES)
+        for chunk_id, attempt in tombstone.chunks.items():
             _remove_chunk(files, chunk_id, attempt)
-        folders = (layout.COMMITS, layout.MASKS, *layout.TABLES)
-        files.sync(folder for folder in folders if files.exists(folder))
+        _sync(files, (layout.COMMITS, layout.MASKS))
         files.create(layout.run_file(tombstone.run_id, TOMBSTONE), tombstone.to_json())
         seal(files, tombstone.run_id)
         files.remove(layout.forgetting_file(tombstone.run_id))
+        _sync(files, (layout.FORGETTING,))
+
+
+def _unpublish(files: Files, chunk_id: str, attempt: str) -> None:
+    """The parts go, and for good, before the commit: while it stands, nobody commits anew."""
+    if _stands(files, chunk_id, attempt):
+        for table in reversed(layout.TABLES):
+            files.remove(layout.published_part(chunk_id, table))
 
 
 def _remove_chunk(files: Files, chunk_id: str, attempt: str) -> None:
-    """The parts go before the commit: while it stands, nobody can commit this chunk anew."""
-    path = layout.commit_file(chunk_id)
-    if files.exists(path) and read_commit(files, chunk_id).attempt == attempt:
-        for table in reversed(layout.TABLES):
-            files.remove(layout.published_part(chunk_id, table))
-        files.remove(path)
+    if _stands(files, chunk_id, attempt):
+        files.remove(layout.commit_file(chunk_id))
     files.remove(layout.masks_group(chunk_id, attempt))
     files.remove(layout.staging_folder(chunk_id, attempt))
+
+
+def _stands(files: Files, chunk_id: str, attempt: str) -> bool:
+    path = layout.commit_file(chunk_id)
+    return files.exists(path) and read_commit(files, chunk_id).attempt == attempt
+
+
+def _sync(files: Files, folders: Iterable[str]) -> None:
+    files.sync(folder for folder in folders if files.exists(folder))

@@ -45,7 +45,8 @@ def find_garbage(files: Files, grace_seconds: float = GRACE_SECONDS) -> Iterator
         there = [path for path in paths if files.exists(path)]
         try:
             seconds = now - max(files.modified(path) for path in there)
-            size = sum(files.size(path) for path in there)
+            inside = {path for path in there for outer in there if path.startswith(f"{outer}/")}
+            size = sum(files.size(path) for path in there if path not in inside)
         except (FileNotFoundError, ValueError):
             continue  # it went away by itself: somebody is at work
         if seconds >= grace_seconds:
@@ -60,6 +61,8 @@ def collect(files: Files, garbage: Garbage) -> bool:
     """
     first, *rest = garbage.paths
     files.remove(first)
+    if first.startswith(layout.COMPACTED):
+        files.sync([layout.COMPACTED])  # no power cut shows a manifest without its files
     if any(_is_referenced(files, path) for path in rest):
         return False
     for path in rest:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from segpipe.errors import StoreError
 from segpipe.store import layout
 from segpipe.store.files import TEMPORARY, Files
 
@@ -36,7 +37,7 @@ def lease(files: Files, run_id: str) -> Iterator[None]:
         while not ended.wait(RENEW_SECONDS):
             try:
                 files.replace(path, content)
-            except OSError as error:  # a full disk, say; the next time may do
+            except (OSError, StoreError) as error:  # a full disk, say; the next time may do
                 logging.getLogger(__name__).warning("%s: not renewed: %s", path, error)
 
     files.replace(path, content)

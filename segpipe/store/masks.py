@@ -161,5 +161,5 @@ def read_mask(
         index: as in the column `mask_index`.
         shape: (height, width) of the image.
     """
-    stack = zarr.open_array(files.zarr(array), mode="r")
+    stack = zarr.open_array(files.zarr(array), mode="r", zarr_format=3)
     return np.asarray(stack[index, : shape[0], : shape[1]])

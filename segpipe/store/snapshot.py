@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from segpipe.errors import SpecError
 from segpipe.schema import arrow_schema
 from segpipe.store import layout
+from segpipe.store.addresses import files_at
 from segpipe.store.compaction import newest_compaction
 from segpipe.store.files import Files, LocalFiles
 from segpipe.store.leases import live_runs
@@ -66,9 +67,11 @@ class Snapshot:
         since = [chunk_id for chunk_id in self.chunk_ids if chunk_id not in covered]
         return compacted + [layout.published_part(chunk_id, table) for chunk_id in since]
 
-    def parquet_files(self, table: str) -> list[Path]:
-        """`parts` as paths of this machine, of a store in a folder."""
-        return [Path(self.files.address, path) for path in self.parts(table)]
+    def parquet_files(self, table: str) -> list[Path] | None:
+        """`parts` as paths of this machine; None where the store is not in a folder."""
+        if not isinstance(self.files, LocalFiles):
+            return None
+        return [self.files.local_path(path) for path in self.parts(table)]
 
     def dataset(self, table: str) -> ds.Dataset:
         """`images` or `objects` as an Arrow dataset: lazy, any number of parts."""
@@ -161,7 +164,7 @@ class Snapshot:
 
 
 def open_store(path: str | Path) -> Snapshot:
-    """A snapshot of an existing store.
+    """A snapshot of an existing store, in a folder or at an address such as `s3://bucket/name`.
 
     Raises:
         SpecError: there is no store at `path`, or it is of another format version.
@@ -169,9 +172,9 @@ def open_store(path: str | Path) -> Snapshot:
     return Snapshot(open_files(path))
 
 
-def open_files(path: str | Path) -> LocalFiles:
+def open_files(path: str | Path) -> Files:
     """The files of an existing store, after a look at its marker."""
-    files = LocalFiles(path)
+    files = files_at(path)
     try:
         marker = json.loads(files.read(layout.MARKER))
     except OSError as error:
@@ -185,30 +188,31 @@ def open_files(path: str | Path) -> LocalFiles:
     return files
 
 
-def create_store(path: str | Path) -> LocalFiles:
-    """The files of a store at `path`, made there if the folder is absent or empty.
+def create_store(path: str | Path) -> Files:
+    """The files of a store at `path`, made there if the folder, or the prefix, is empty.
 
     Raises:
         SpecError: the place cannot become a store, since it holds something else.
     """
-    if "://" in str(path):
-        raise SpecError(f"{path}: this version keeps stores in local or shared folders only")
-    files = LocalFiles(path)
-    if files.exists(layout.MARKER):
+    files = files_at(path)
+    try:
+        found = set(files.names(""))
+    except NotADirectoryError as error:
+        raise SpecError(f"{path}: is a file; a store is a folder") from error
+    if layout.MARKER in found:
         return _raised(open_files(path))
-    if files.root.exists() and not files.root.is_dir():
-        raise SpecError(f"{path}: is a file; a store is a folder")
-    if set(files.names("")) - {layout.MASKS}:  # of a store whose making was cut short
+    if found - {layout.MASKS}:  # of a store whose making was cut short
         raise SpecError(f"{path}: holds something else; give a new or an empty folder")
     try:
         files.create(f"{layout.MASKS}/zarr.json", layout.MASKS_ROOT)
+        files.sync([layout.MASKS, ""])
         files.create(layout.MARKER, layout.marker())
     except OSError as error:
         raise SpecError(f"{path}: cannot be made: {error.strerror}") from error
     return files
 
 
-def _raised(files: LocalFiles) -> LocalFiles:
+def _raised(files: Files) -> Files:
     """A store of an older format says from now on that it holds what the newer one may hold.
 
     All that an older store holds is good as it is; an older segpipe will refuse the store.

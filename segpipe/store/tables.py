@@ -19,14 +19,22 @@ def encode_part(table: str, columns: Mapping[str, Sequence[Any]]) -> bytes:
     Raises:
         InvariantError: a column is missing, unknown, or does not fit its type.
     """
+    return encode_table(table, as_rows(table, columns))
+
+
+def as_rows(table: str, columns: Mapping[str, Sequence[Any]]) -> pa.Table:
+    """The same as rows in memory.
+
+    Raises:
+        InvariantError: as `encode_part`.
+    """
     schema = arrow_schema(table)
     if set(columns) != set(schema.names):
         raise InvariantError(f"{table}: columns differ: {set(columns) ^ set(schema.names)}")
     try:
-        rows = pa.table({name: columns[name] for name in schema.names}, schema=schema)
+        return pa.table({name: columns[name] for name in schema.names}, schema=schema)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise InvariantError(f"{table}: a value does not fit its column: {error}") from error
-    return encode_table(table, rows)
 
 
 def encode_table(table: str, rows: pa.Table) -> bytes:

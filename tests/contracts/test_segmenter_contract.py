@@ -77,7 +77,7 @@ def make(case: str, folder: Path) -> Segmenter:
                 kind="unet",
                 task=task,
                 architecture=UNET,
-                classes=CLASSES,
+                classes=CLASSES if task == "semantic" else CLASSES[:2],
                 preprocess=Preprocess(scaling=PercentileScaling()),
             )
             return with_weights(model, UNetOptions(), build_unet(UNET), path)

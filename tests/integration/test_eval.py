@@ -19,7 +19,8 @@ from pycocotools.cocoeval import COCOeval
 
 from segpipe.masks.paint import from_label_image, paint
 from segpipe.pipeline import process_chunk
-from segpipe.records import Chunk, CroppedMask, DecodedImage, Instances, Segmentation
+from segpipe.records import Chunk, CroppedMask, DecodedImage, Header, Instances, Segmentation
+from segpipe.segmenters.base import Footprint
 from segpipe.spec import ClassicalOptions, ModelSpec, SegmentSpec
 from segpipe.store import create_store, layout
 from tests.generated import refs
@@ -35,6 +36,9 @@ class Remembering:
     def __init__(self, spec: SegmentSpec, results: Mapping[str, Segmentation]) -> None:
         self.spec = spec
         self._results = results
+
+    def footprint(self, header: Header) -> Footprint:
+        return Footprint(waiting=0, prepare=0, forward=0, finish=0)
 
     def prepare(self, image: DecodedImage) -> str:
         return image.sha256

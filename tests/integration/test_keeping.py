@@ -147,6 +147,16 @@ def test_a_lease_that_is_not_renewed_ends(files: LocalFiles) -> None:
     assert list(files.names("leases")) == []
 
 
+def test_a_run_that_says_no_more_has_died(files: LocalFiles) -> None:
+    def status() -> str:
+        return str(Snapshot(files).records()[-1]["status"])
+
+    files.replace("runs/run-3/record.json", b'{"status": "running"}')
+    with lease(files, "run-3"):
+        assert status() == "running"
+    assert status() == "died"
+
+
 def test_an_attempt_that_was_swept_cannot_commit(
     files: LocalFiles, images: Path, tmp_path: Path
 ) -> None:

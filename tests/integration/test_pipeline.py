@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +21,11 @@ import pytest
 import zarr
 from PIL import Image
 
+from segpipe.batching import Capacity
 from segpipe.errors import Reason
 from segpipe.pipeline import Care, process_chunk
 from segpipe.planning.chunks import Planner
+from segpipe.planning.memory import Budget
 from segpipe.records import DecodedImage, Segmentation
 from segpipe.schema import TABLES, arrow_schema
 from segpipe.segmenters.base import DeviceMemoryError
@@ -37,11 +43,17 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_collection(tmp_path_factory.mktemp("images"), 30, broken=[3, 17])
 
 
-def segment(images: Path, store: Path, size: int, segmenter: Any = None) -> Snapshot:
+def segment(
+    images: Path,
+    store: Path,
+    size: int,
+    segmenter: Any = None,
+    capacity: Capacity | None = None,
+) -> Snapshot:
     files = create_store(store)
     segmenter = segmenter or ThresholdSegmenter()
     for chunk in Planner(segmenter.spec.spec_id, size, set()).chunks(refs(images)):
-        process_chunk(chunk, segmenter, files, "run")
+        process_chunk(chunk, segmenter, files, "run", capacity=capacity)
     return Snapshot(files)
 
 
@@ -180,21 +192,154 @@ def test_semantic_masks_stand_beside_the_labels(images: Path, tmp_path: Path) ->
     assert list(check_store(snapshot.files)) == []
 
 
+@pytest.mark.parametrize("room", [90_000, 200_000, 500_000, 2_000_000])
+def test_the_memory_there_is_changes_nothing(
+    images: Path, snapshot: Snapshot, tmp_path: Path, room: int
+) -> None:
+    """From one image at a time, through short queues and small batches, to what is usual."""
+    capacity = Capacity(Budget(int(room / 0.9) + 1, taken=0))
+    found = segment(images, tmp_path / "store", 30, capacity=capacity)
+    assert logical_digest(found) == logical_digest(snapshot)
+
+
+def test_an_image_that_does_not_fit_is_refused_before_it_is_read(
+    images: Path, tmp_path: Path
+) -> None:
+    """Or its pixels would be found to be damaged."""
+    archive = shutil.copytree(images, tmp_path / "images")
+    large = archive / "0" / "large.png"
+    Image.fromarray(np.zeros((3000, 4000), np.uint8)).save(large)
+    data = large.read_bytes()
+    large.write_bytes(data[:200] + b"\xff" * 100 + data[300:])
+    capacity = Capacity(Budget(1_000_000_000, taken=700_000_000))
+    rows = {r["path"]: r for r in segment(archive, tmp_path / "s", 64, None, capacity).image_rows()}
+    refused = rows.pop("0/large.png")
+    assert refused["reason"] == "too_large"
+    assert refused["detail"] == (
+        "needs about 1.2 GB of memory; a worker may use 1.0 GB (memory_gb)"
+    )
+    assert (refused["height"], refused["width"]) == (3000, 4000)
+    assert sum(row["status"] == "ok" for row in rows.values()) == 28
+    more = Capacity(Budget(1_300_000_000, taken=700_000_000))
+    rows = {r["path"]: r for r in segment(archive, tmp_path / "t", 64, None, more).image_rows()}
+    assert rows["0/large.png"]["reason"] == "corrupt"
+
+
 class Small(ThresholdSegmenter):
-    """Has memory for one image at a time, and for none that is wider than high."""
+    """Has a device with memory for so many bytes, and tells what was tried on it."""
+
+    def __init__(self, device_bytes: int) -> None:
+        super().__init__(SPEC.model_copy(update={"batch_images": 8}))
+        self.device_bytes = device_bytes
+        self.tried: list[tuple[tuple[int, ...], int]] = []
 
     def forward(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
-        if len(batch) > 1 or batch[0].shape[1] > batch[0].shape[0]:
-            raise DeviceMemoryError("the device has 1 MB")
+        self.tried.append((batch[0].shape, len(batch)))
+        size = sum(plane.nbytes for plane in batch)
+        if size > self.device_bytes:
+            raise DeviceMemoryError(f"{size} bytes; the device has {self.device_bytes}")
         return super().forward(batch)
 
 
-def test_a_batch_too_large_for_the_device_is_halved(images: Path, tmp_path: Path) -> None:
-    rows = list(segment(images, tmp_path / "store", 30, Small()).image_rows())
-    tall = [row for row in rows if row["height"] == 64]
-    wide = [row for row in rows if row["height"] == 48]
-    assert {row["status"] for row in tall} == {"ok"}
-    assert {row["reason"] for row in wide} == {"device_out_of_memory"}
+def test_the_device_is_asked_for_too_much_once(
+    images: Path, snapshot: Snapshot, tmp_path: Path
+) -> None:
+    """What it refused is remembered for the shape, from chunk to chunk, and recorded."""
+    small = Small(3 * 64 * 48)
+    found = segment(images, tmp_path / "store", 10, small, Capacity())
+    sizes = {shape: [size for s, size in small.tried if s == shape] for shape, _ in small.tried}
+    assert sizes.keys() == {(48, 64), (64, 48)}
+    for tried in sizes.values():
+        refused = [size for size in tried if size > 3]
+        assert len(refused) == 1
+        assert max(tried[tried.index(refused[0]) + 1 :]) == refused[0] // 2
+    commits = [read_commit(found.files, chunk) for chunk in found.chunk_ids]
+    last = {shape: next(s for s in tried if s > 3) // 2 for shape, tried in sizes.items()}
+    recorded = [dict(commit.ceilings) for commit in commits]
+    assert {f"{h}x{w}": size for (h, w), size in last.items()} in recorded
+    assert {row["status"] for row in found.image_rows()} == {"ok", "failed"}
+    assert sum(row["status"] == "ok" for row in found.image_rows()) == 28
+
+
+def test_a_device_without_room_for_one_image_costs_those_images(
+    images: Path, tmp_path: Path
+) -> None:
+    archive = shutil.copytree(images, tmp_path / "images")
+    for name in ("a.png", "b.png"):
+        Image.fromarray(blobs(5, (100, 100))).save(archive / name)
+    found = segment(archive, tmp_path / "store", 64, Small(64 * 48))
+    rows = list(found.image_rows())
+    refused = {row["path"]: row["reason"] for row in rows if row["height"] == 100}
+    assert refused == {"a.png": "device_out_of_memory", "b.png": "device_out_of_memory"}
+    assert sum(row["status"] == "ok" for row in rows) == 28
+
+
+REAL_LIMIT = """
+import json, os, resource, sys
+import numpy as np
+import torch
+from PIL import Image
+from segpipe.batching import Capacity
+from segpipe.pipeline import process_chunk
+from segpipe.readers import list_collection
+from segpipe.records import Chunk
+from segpipe.segmenters.build import build
+from segpipe.segmenters.catalog import resolve
+from segpipe.spec import RunSpec
+from segpipe.store import Snapshot, create_store
+
+folder = sys.argv[1]
+rng = np.random.default_rng(0)
+eight = [(512, 512)] * 8
+chunks = {"warm": [(64, 64)], "first": [*eight, (1536, 1536)], "second": eight}
+for name, shapes in chunks.items():
+    os.makedirs(f"{folder}/{name}")
+    for index, shape in enumerate(shapes):
+        Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(f"{folder}/{name}/{index}.png")
+
+run = RunSpec(source="-", store="-", model="unet-nuclei", precision="bf16", batch_images=8,
+              options={"object_diameter": 0})
+resolved = resolve(run)
+segmenter = build(resolved.spec, resolved.weights_path, 1)
+forward, tried = segmenter.forward, []
+segmenter.forward = lambda batch: (tried.append(len(batch)), forward(batch))[1]
+files = create_store(f"{folder}/store")
+capacity = Capacity()
+
+for name in chunks:
+    tried.clear()
+    chunk = Chunk(resolved.spec.spec_id, tuple(list_collection(f"{folder}/{name}")))
+    commit = process_chunk(chunk, segmenter, files, "run", capacity=capacity)
+    rows = [row for row in Snapshot(files).image_rows() if row["chunk_id"] == chunk.chunk_id]
+    outcomes = [[row["height"], row["reason"] or row["status"], row["detail"]] for row in rows]
+    print(json.dumps([outcomes, list(tried), dict(commit.ceilings)]), flush=True)
+    if name == "warm":
+        with open("/proc/self/statm") as sizes:
+            mapped = int(sizes.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (mapped + (400 << 20),) * 2)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
+def test_a_network_without_enough_memory_takes_smaller_batches_and_lives(tmp_path: Path) -> None:
+    """A real U-Net, and a real limit of the address space: 420 MB more than when it is loaded."""
+    command = [sys.executable, "-c", REAL_LIMIT, str(tmp_path)]
+    # What is freed is free again, and no address space is set aside for threads.
+    allocator = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
+    environment = {**os.environ, **allocator, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    _, first, second = map(json.loads, done.stdout.splitlines())
+    outcomes, tried, ceilings = first
+    large = [[reason, detail] for height, reason, detail in outcomes if height == 1536]
+    assert [reason for reason, _ in large] == ["device_out_of_memory"]
+    assert "does not fit" in large[0][1]
+    assert [reason for height, reason, _ in outcomes if height == 512] == ["ok"] * 8
+    assert tried[0] == 8
+    assert ceilings["512x512"] < 8
+    outcomes, tried, _ = second
+    assert [reason for _, reason, _ in outcomes] == ["ok"] * 8
+    assert tried[0] == ceilings["512x512"]
 
 
 class Fragile(ThresholdSegmenter):

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from segpipe.segmenters.catalog import SHIPPED
-from segpipe.segmenters.weights import read_header, sha256_file
+from segpipe.errors import WeightsError
+from segpipe.segmenters.build import build
+from segpipe.segmenters.catalog import SHIPPED, resolve
+from segpipe.segmenters.weights import load_tensors, read_header, save, sha256_file
+from segpipe.spec import RunSpec
 from segpipe.training.evaluate import evaluate, load, segment
 from segpipe.training.recipe import shipped_recipes
 from tests.annotated import validation_images
@@ -31,6 +34,19 @@ def test_a_header_says_where_the_weights_come_from(name: str) -> None:
     assert record is not None
     assert record.metrics
     assert record.recipe == shipped_recipes()[name].read_text("utf-8")
+
+
+@pytest.mark.parametrize("classes", [("background",), ("background", "one", "two", "three")])
+@pytest.mark.parametrize("name", SHIPPED_FILES)
+def test_classes_that_are_not_those_of_the_tensors_are_refused(
+    name: str, classes: tuple[str, ...], tmp_path: Path
+) -> None:
+    shipped, wrong = SHIPPED / f"{name}.safetensors", tmp_path / "wrong.safetensors"
+    header = read_header(shipped).model_copy(update={"classes": classes})
+    save(wrong, load_tensors(shipped), header)
+    model = resolve(RunSpec(source="images", store="store", model=str(wrong)))
+    with pytest.raises(WeightsError, match=r"wrong\.safetensors"):
+        build(model.spec, model.weights_path, 1)
 
 
 def test_fluid_is_found_in_scans_of_unseen_subjects(shared_data: Path) -> None:

@@ -42,7 +42,7 @@ def make_store(
     )
     refs = tuple(ImageRef(f"file:///{root}/{path}", path, 10, 20) for path in images)
     chunk = Chunk(spec.spec_id, refs)
-    attempt = Attempt(create_store(folder), chunk.chunk_id)
+    attempt = Attempt(create_store(folder), chunk, "run")
     tables = ChunkTables(chunk, spec, "run", attempt, np.uint32)
     tables.plan_masks([s.label_image.shape for s in images.values() if s])
     for ref, found in zip(refs, images.values(), strict=True):
@@ -54,7 +54,7 @@ def make_store(
         image = DecodedImage(np.zeros((height, width, 1), np.uint8), header, "0" * 64)
         measures = measure_objects(found, image.pixels)
         tables.add(ref, image, found, measures, (0.0, 0.0, 0.0))
-    tables.commit(set(), 0.0)
+    tables.commit(set(), 0.0, {})
     return open_store(folder)
 
 

@@ -1,14 +1,21 @@
-"""The seam to storage keeps its word, and says so when a file system does not."""
+"""A folder as a store: what its file system must be able to do, and who says so if it cannot.
+
+What every kind of storage promises is in `tests/contracts/test_files_contract.py`.
+"""
 
 from __future__ import annotations
 
 import errno
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from segpipe.errors import SpecError, StoreError
 from segpipe.store import create_store, open_store
+from segpipe.store.disk import Disk
 from segpipe.store.files import LocalFiles
 from tests.faults.injected import FailAt, faulty
 
@@ -16,56 +23,6 @@ from tests.faults.injected import FailAt, faulty
 @pytest.fixture
 def files(tmp_path: Path) -> LocalFiles:
     return LocalFiles(tmp_path)
-
-
-def test_create_is_won_once(files: LocalFiles) -> None:
-    assert files.create("commits/a.json", b"first")
-    assert not files.create("commits/a.json", b"second")
-    assert files.read("commits/a.json") == b"first"
-    assert list(files.names("commits")) == ["a.json"]
-
-
-def test_write_takes_no_name_in_use(files: LocalFiles) -> None:
-    files.write("a/b", b"1")
-    with pytest.raises(FileExistsError):
-        files.write("a/b", b"2")
-    assert files.read("a/b") == b"1"
-
-
-def test_replace_leaves_no_temporary_file(files: LocalFiles) -> None:
-    files.replace("runs/r/record.json", b"1")
-    files.replace("runs/r/record.json", b"2")
-    assert files.read("runs/r/record.json") == b"2"
-    assert [path.name for path in (files.root / "runs/r").iterdir()] == ["record.json"]
-
-
-def test_a_stream_that_breaks_off_leaves_nothing(files: LocalFiles) -> None:
-    def break_off() -> None:
-        with files.stream("plan.parquet") as sink:
-            sink.write(b"half")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        break_off()
-    assert list(files.root.iterdir()) == []
-
-
-def test_publish_is_idempotent_and_keeps_the_bytes(files: LocalFiles) -> None:
-    files.write("staging/part", b"bytes")
-    files.publish("staging/part", "objects/part")
-    files.publish("staging/part", "objects/part")
-    files.remove("staging")
-    files.publish("staging/part", "objects/part")
-    assert files.read("objects/part") == b"bytes"
-    with pytest.raises(FileNotFoundError):
-        files.publish("staging/part", "objects/other")
-
-
-def test_temporary_names_are_not_listed(files: LocalFiles) -> None:
-    files.write("objects/.tmp-x", b"")
-    files.write("objects/a.parquet", b"")
-    assert list(files.names("objects")) == ["a.parquet"]
-    assert list(files.names("absent")) == []
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC, errno.EIO])
@@ -101,8 +58,6 @@ def test_another_programs_folder_is_refused(tmp_path: Path) -> None:
         create_store(tmp_path)
     with pytest.raises(SpecError, match="is a file"):
         create_store(tmp_path / "photo.jpg")
-    with pytest.raises(SpecError, match="local or shared folders only"):
-        create_store("s3://bucket/store")
     assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
 
 
@@ -114,3 +69,52 @@ def test_a_store_of_another_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "segpipe.json").write_text("{")
     with pytest.raises(SpecError, match="damaged"):
         open_store(tmp_path)
+
+
+class LinklessDisk(Disk):
+    """As exFAT or some network file systems: no hard links."""
+
+    def link(self, source: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM), str(source))
+
+
+class CarelessDisk(LinklessDisk):
+    """A rename that replaces, whatever it was asked for."""
+
+    def rename_new(self, source: Path, target: Path) -> None:
+        source.replace(target)
+
+
+def test_without_hard_links_a_rename_that_never_replaces_does(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = LocalFiles(tmp_path, LinklessDisk())
+    files.probe()
+    assert "no hard links here" in caplog.text
+    files.write("staging/ticket", b"")
+    files.write("staging/late", b"")
+    assert files.commit("staging/ticket", "commits/a.json", b"first")
+    assert not files.commit("staging/late", "commits/a.json", b"second")
+    assert not files.create("commits/a.json", b"third")
+    assert files.read("commits/a.json") == b"first"
+    files.write("staging/part", b"bytes")
+    files.publish("staging/part", "objects/part")
+    files.publish("staging/part", "objects/part")
+    assert files.read("objects/part") == b"bytes"
+
+
+def test_a_file_system_that_replaces_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="replaces files that it should not"):
+        LocalFiles(tmp_path, CarelessDisk()).probe()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_without_room_is_refused_before_any_work(tmp_path: Path) -> None:
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "segpipe-test", str(tmp_path)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("this user may not mount a small file system")
+    try:
+        with pytest.raises(StoreError, match="bytes are free; at least 67,108,864 are needed"):
+            LocalFiles(tmp_path).probe()
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)

@@ -1,0 +1,108 @@
+"""Batches of one shape through the model, as large as its device has memory for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from segpipe.errors import InputError, Reason
+from segpipe.items import Answered, Failure, Loaded, blame
+from segpipe.planning.memory import UNLIMITED, Budget
+from segpipe.segmenters.base import DeviceMemoryError, Segmenter
+
+Shape = tuple[int, int]
+"""(height, width)."""
+
+
+class Ceilings:
+    """The largest batch of each shape to try, where the device has refused a larger one."""
+
+    def __init__(self) -> None:
+        self._largest: dict[Shape, int] = {}
+
+    def limit(self, shape: Shape, size: int) -> int:
+        """`size`, or less."""
+        return min(size, self._largest.get(shape, size))
+
+    def halve(self, shape: Shape, refused: int) -> None:
+        """A batch of `refused` images, more than one, was too large."""
+        self._largest[shape] = refused // 2
+
+    def of(self, shapes: Iterable[Shape]) -> dict[str, int]:
+        """Those of `shapes`, as a commit records them: `{"512x512": 2}`, height first."""
+        known = sorted(set(shapes) & self._largest.keys())
+        return {f"{height}x{width}": self._largest[height, width] for height, width in known}
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What a worker has room for: planned for its memory, learnt for its device.
+
+    It lives as long as the loaded model does.
+    """
+
+    budget: Budget = UNLIMITED
+    ceilings: Ceilings = field(default_factory=Ceilings)
+
+
+def answer(
+    loaded: Iterable[Loaded | Failure],
+    segmenter: Segmenter[Any, Any],
+    size: int,
+    ceilings: Ceilings,
+) -> Iterator[Answered | Failure]:
+    """Send images through the model, neighbours of one shape in batches of at most `size`."""
+    batch: list[Loaded] = []
+    for item in loaded:
+        if isinstance(item, Failure):
+            yield item
+            continue
+        shape = item.entry.header.shape
+        if batch and shape != batch[0].entry.header.shape:
+            yield from _forward(batch, segmenter, ceilings)
+            batch = []
+        batch.append(item)
+        if len(batch) >= ceilings.limit(shape, size):
+            yield from _forward(batch, segmenter, ceilings)
+            batch = []
+    yield from _forward(batch, segmenter, ceilings)
+
+
+def _forward(
+    batch: Sequence[Loaded], segmenter: Segmenter[Any, Any], ceilings: Ceilings
+) -> Iterator[Answered | Failure]:
+    """One batch; smaller ones where the device's memory ends, and image by image on an error."""
+    while batch:
+        first = batch[0].entry
+        size = ceilings.limit(first.header.shape, len(batch))
+        some, batch = batch[:size], batch[size:]
+        match _try(some, segmenter):
+            case DeviceMemoryError() if size > 1:
+                ceilings.halve(first.header.shape, size)
+                batch = [*some, *batch]
+            case DeviceMemoryError() as error:
+                refused = InputError(Reason.DEVICE_OUT_OF_MEMORY, str(error)[:500])
+                yield Failure.of(first.ref, refused, first.header)
+            case Exception() if size > 1:
+                for item in some:
+                    yield from _forward([item], segmenter, ceilings)
+            case Exception() as error:
+                yield Failure.of(first.ref, blame(error), first.header)
+            case answers:
+                yield from answers
+
+
+def _try(batch: Sequence[Loaded], segmenter: Segmenter[Any, Any]) -> list[Answered] | Exception:
+    """The answers, or the error, without the frames that it came through and all they hold."""
+    started = time.perf_counter()
+    try:
+        raws = segmenter.forward([item.prepared for item in batch])
+    except Exception as error:
+        return error.with_traceback(None)
+    share = (time.perf_counter() - started) / len(batch)
+    return [
+        Answered(item.entry, item.image, raw, (item.seconds, share))
+        for item, raw in zip(batch, raws, strict=True)
+    ]

@@ -1,0 +1,46 @@
+"""How much memory there is: the machine's, or what control groups leave of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def memory_limit(root: Path = Path("/")) -> int:
+    """Bytes that this process may use at most.
+
+    The machine's memory, or the tightest limit of the control groups it is in (Linux, version 1
+    or 2): a container, a service or a batch job is stopped when it takes more.
+
+    Args:
+        root: of the file system that `/proc` and `/sys` are read from.
+    """
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([physical, *_group_limits(root)])
+
+
+def _group_limits(root: Path) -> Iterator[int]:
+    """The limits of each control group of this process and of all that it lies in."""
+    for mount, name, group in _groups(root):
+        folder = root / mount
+        for part in ("", *Path(group).parts[1:]):
+            folder = folder / part
+            try:
+                yield int((folder / name).read_text("ascii"))
+            except (OSError, ValueError):
+                continue  # The root has none, a container does not see its own path, or "max".
+
+
+def _groups(root: Path) -> Iterator[tuple[str, str, str]]:
+    """(folder of the hierarchy, file with a limit, this process's group in it)."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text("utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if not controllers:
+            yield "sys/fs/cgroup", "memory.max", group
+        elif "memory" in controllers.split(","):
+            yield "sys/fs/cgroup/memory", "memory.limit_in_bytes", group
