@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: venv demo test gates check-install clean
+.PHONY: venv demo test soak gates check-install clean
 
 venv: $(READY)
 
@@ -28,6 +28,10 @@ gates: venv
 
 test: gates
 	$(BIN)/python -m pytest
+
+# The faults that `make test` injects by the hundred, by the thousand: about an hour.
+soak: venv
+	$(BIN)/python -m tests.faults.soak
 
 # What a user gets who has no checkout: minutes, most of them for PyTorch.
 check-install:

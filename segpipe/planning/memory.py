@@ -23,8 +23,8 @@ MASK_BYTES = 256 << 20
 label images take 128 MB, and 220 MB were measured; see `shapes.SHARD_BYTES`."""
 
 OVERHEAD_BYTES = 256 << 20
-"""For what is loaded after the model (compiled loops, codecs), for the rows of a chunk, and for what
-is free, but in pieces too small for what comes next."""
+"""For what is loaded after the model (compiled loops, codecs), for the rows of a chunk, and for
+what is free, but in pieces too small for what comes next."""
 
 READ_FACTOR = 5
 """A decoder at its peak, in units of the pixels that it gives, besides the file. Measured: 1 to 4.8

@@ -106,9 +106,7 @@ def test_the_loser_of_a_race_removes_only_its_own_files(
         if moment == "link" and not won:
             won.append(process_chunk(chunk, ThresholdSegmenter(), files, "winner"))
 
-    stands = process_chunk(
-        chunk, ThresholdSegmenter(), faulty(files.root, win_meanwhile), "loser"
-    )
+    stands = process_chunk(chunk, ThresholdSegmenter(), faulty(files.root, win_meanwhile), "loser")
     assert stands == won[0]
     assert list(files.names("staging")) == []
     assert len(list(files.names("masks.zarr"))) == 2  # the winner's group, and zarr.json

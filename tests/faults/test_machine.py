@@ -150,12 +150,12 @@ class Store(RuleBasedStateMachine):
         found = query(
             snapshot,
             """SELECT (SELECT count(*) FROM images) AS rows,
-                      (SELECT count(DISTINCT (image_id, run_id, chunk_id)) FROM images) AS different,
+                      (SELECT count(DISTINCT (image_id, run_id, chunk_id)) FROM images) AS keys,
                       (SELECT coalesce(sum(n_objects), 0) FROM images) AS promised,
                       (SELECT count(*) FROM objects) AS objects""",
             threads=1,
         ).to_pylist()[0]
-        assert found["rows"] == found["different"]
+        assert found["rows"] == found["keys"]
         assert found["promised"] == found["objects"]
 
     # How

@@ -54,7 +54,7 @@ def prefect_api(
     command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
     log = tmp_path_factory.mktemp("logs") / "prefect.log"
     with server(command, log, environment) as process:
-        while not _answers(f"{api}/health"):
+        while not answers(f"{api}/health"):
             assert process.poll() is None, log.read_text()
         yield api
 
@@ -94,7 +94,7 @@ def segpipe(
     return run
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=1) as answer:
             return bool(answer.status == 200)

@@ -33,7 +33,7 @@ def summary(done: subprocess.CompletedProcess[str]) -> dict[str, object]:
     return result
 
 
-def test_run_then_again_then_more(
+def test_run_then_again_then_more_then_retry(
     segpipe: Program, images: Path, prefect_api: str, tmp_path: Path
 ) -> None:
     archive = shutil.copytree(images, tmp_path / "archive")
@@ -61,8 +61,15 @@ def test_run_then_again_then_more(
     more = summary(segpipe(*command))
     assert (more["images"], more["ok"], more["skipped"]) == (15, 3, 12)
 
+    broken, stamp = archive / "0" / "image-004.png", (archive / "0" / "image-004.png").stat()
+    shutil.copy(archive / "0" / "image-006.png", broken)
+    os.utime(broken, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    retried = summary(segpipe("retry", tmp_path / "store", "--json"))
+    assert (retried["images"], retried["ok"], retried["skipped"]) == (15, 1, 14)
+
     snapshot = open_store(tmp_path / "store")
-    assert [record["status"] for record in snapshot.records()] == ["completed"] * 3
+    assert [record["status"] for record in snapshot.records()] == ["completed"] * 4
+    assert all(row["status"] == "ok" for row in snapshot.image_rows())
     assert list(check_store(snapshot.files)) == []
 
     # The flow runs are the server's to show.

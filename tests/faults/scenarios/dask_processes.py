@@ -1,0 +1,160 @@
+"""Dask processes die: a worker, the scheduler, and workers that meet a poison image."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+from distributed import Client
+
+import tests.generated
+from segpipe.engine import Work, existing_cluster, local_cluster, run_chunks
+from segpipe.errors import EngineError
+from segpipe.execution import done_images
+from segpipe.planning.chunks import Planner
+from segpipe.records import Commit
+from segpipe.spec import SegmentSpec
+from segpipe.store import Snapshot, create_store, open_store
+from segpipe.store.recover import recover
+from tests.faults.scenarios.runs import Job, Violations, make_job, unfinished, unsound
+from tests.flows.conftest import free_port, server
+from tests.generated import SPEC, ThresholdSegmenter, make_collection, poison, refs
+
+# The workers do not have the tests; the segmenter travels to them whole.
+cloudpickle.register_pickle_by_value(tests.generated)
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+MAX_DEATHS = 2
+"""Of workers, by one image."""
+
+
+def kill_a_worker(times: int, rng: random.Random, folder: Path) -> Iterator[Violations]:
+    """One of two workers dies while chunks run; another one joins later."""
+    job = make_job(folder, images=24, chunk_images=2)
+    with _scheduler(folder) as (_, address), ExitStack() as stack:
+        workers = [stack.enter_context(_worker(folder, address, number)) for number in range(2)]
+        for number in range(times):
+            root = folder / f"store-{number}"
+            _wait_for_workers(address, 2)
+            victim, last_words = workers.pop(0), rng.randrange(job.n_chunks // 2)
+            for done, _ in enumerate(_run(root, job, address)):
+                if done == last_words:
+                    victim.kill()
+            workers.append(stack.enter_context(_worker(folder, address, number + 2)))
+            yield unfinished(root, job)
+
+
+def kill_the_scheduler(times: int, rng: random.Random, folder: Path) -> Iterator[Violations]:
+    """The run says so and ends; with a new scheduler it goes on."""
+    job = make_job(folder, images=24, chunk_images=2)
+    for number in range(times):
+        root = folder / f"store-{number}"
+        last_words = rng.randrange(job.n_chunks // 2)
+        with _cluster(folder) as (scheduler, address):
+            try:
+                for done, _ in enumerate(_run(root, job, address)):
+                    if done == last_words:
+                        scheduler.kill()
+                found = ["the run did not notice"]
+            except EngineError as error:
+                found = [] if address in str(error) else [str(error)]
+        found += unsound(root)
+        with _cluster(folder) as (_, address):
+            list(_run(root, job, address))
+        yield found + unfinished(root, job)
+
+
+def poison_at_each_position(times: int, rng: random.Random, folder: Path) -> Iterator[Violations]:
+    """An image that kills whoever segments it, at each place of a chunk in turn."""
+    images = make_collection(folder / "images", 4)
+    paths = sorted(images.rglob("*.png"))
+    with local_cluster(1) as client:
+        for number in range(times):
+            victim = paths[number % len(paths)]
+            good = victim.read_bytes()
+            poison(victim)
+            yield _poisoned(client, folder / f"store-{number}", images, victim)
+            victim.write_bytes(good)
+
+
+def _poisoned(client: Client, root: Path, images: Path, victim: Path) -> Violations:
+    create_store(root)
+    births = root / "births"
+    work = Work("run", str(root), SPEC, births, 1, _load_and_tell)
+    list(run_chunks(client, work, Planner(SPEC.spec_id, 100, ()).chunks(refs(images))))
+    rows = open_store(root).image_rows()
+    failed = {row["path"]: row["reason"] for row in rows if row["status"] == "failed"}
+    found = unsound(root)
+    if failed != {str(victim.relative_to(images)): "worker_died"}:
+        found.append(f"{victim}: poisoned, and failed are: {failed}")
+    if (deaths := len(births.read_text().split()) - 1) > MAX_DEATHS:
+        found.append(f"{victim}: killed {deaths} workers")
+    return found
+
+
+def run_on_dask(client: Client, root: Path, job: Job) -> Iterator[Commit]:
+    """What a run does on a cluster, without Prefect; its commits as they come."""
+    files = create_store(root)
+    recover(files)
+    done = done_images(Snapshot(files), SPEC.spec_id)
+    chunks = Planner(SPEC.spec_id, job.chunk_images, done).chunks(refs(job.images))
+    yield from run_chunks(client, Work("run", str(root), SPEC, None, 1, _load), chunks)
+
+
+def _run(root: Path, job: Job, address: str) -> Iterator[Commit]:
+    with existing_cluster(address) as client:
+        yield from run_on_dask(client, root, job)
+
+
+def _load(spec: SegmentSpec, weights: Path | None, threads: int | None) -> Any:
+    return ThresholdSegmenter(spec)
+
+
+def _load_and_tell(spec: SegmentSpec, births: Path | None, threads: int | None) -> Any:
+    """Each worker process loads the model once, and writes that down."""
+    assert births is not None
+    with births.open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    return ThresholdSegmenter(spec)
+
+
+@contextmanager
+def _cluster(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    with _scheduler(folder) as (scheduler, address), _worker(folder, address, 0):
+        _wait_for_workers(address, 1)
+        yield scheduler, address
+
+
+@contextmanager
+def _scheduler(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    port = str(free_port())
+    command = ["scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard"]
+    with _dask(command, folder / "scheduler.log") as process:
+        yield process, f"tcp://127.0.0.1:{port}"
+
+
+@contextmanager
+def _worker(folder: Path, address: str, number: int) -> Iterator[subprocess.Popen[bytes]]:
+    command = ["worker", address, "--nthreads", "1", "--no-dashboard", "--no-nanny"]
+    command += ["--death-timeout", "60", "--local-directory", str(folder)]
+    with _dask(command, folder / f"worker-{number}.log") as process:
+        yield process
+
+
+@contextmanager
+def _dask(arguments: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with server([sys.executable, "-m", "dask", *arguments], log, dict(os.environ)) as process:
+        yield process
+        process.kill()
+
+
+def _wait_for_workers(address: str, count: int) -> None:
+    with Client(address, timeout="60s", set_as_default=False) as client:
+        client.wait_for_workers(count, timeout=60)
