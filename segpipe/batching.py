@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,22 +36,30 @@ class Ceilings:
         return {f"{height}x{width}": self._largest[height, width] for height, width in known}
 
 
+def _do_nothing(needed: int) -> None:
+    """For a process without a limit."""
+
+
 @dataclass(frozen=True, slots=True)
 class Capacity:
     """What a worker has room for: planned for its memory, learnt for its device.
 
     It lives as long as the loaded model does.
+
+    Attributes:
+        make_room: called before so many bytes are taken by a forward pass.
     """
 
     budget: Budget = UNLIMITED
     ceilings: Ceilings = field(default_factory=Ceilings)
+    make_room: Callable[[int], None] = _do_nothing
 
 
 def answer(
     loaded: Iterable[Loaded | Failure],
     segmenter: Segmenter[Any, Any],
     size: int,
-    ceilings: Ceilings,
+    capacity: Capacity,
 ) -> Iterator[Answered | Failure]:
     """Send images through the model, neighbours of one shape in batches of at most `size`."""
     batch: list[Loaded] = []
@@ -61,23 +69,25 @@ def answer(
             continue
         shape = item.entry.header.shape
         if batch and shape != batch[0].entry.header.shape:
-            yield from _forward(batch, segmenter, ceilings)
+            yield from _forward(batch, segmenter, capacity)
             batch = []
         batch.append(item)
-        if len(batch) >= ceilings.limit(shape, size):
-            yield from _forward(batch, segmenter, ceilings)
+        if len(batch) >= capacity.ceilings.limit(shape, size):
+            yield from _forward(batch, segmenter, capacity)
             batch = []
-    yield from _forward(batch, segmenter, ceilings)
+    yield from _forward(batch, segmenter, capacity)
 
 
 def _forward(
-    batch: Sequence[Loaded], segmenter: Segmenter[Any, Any], ceilings: Ceilings
+    batch: Sequence[Loaded], segmenter: Segmenter[Any, Any], capacity: Capacity
 ) -> Iterator[Answered | Failure]:
     """One batch; smaller ones where the device's memory ends, and image by image on an error."""
+    ceilings = capacity.ceilings
     while batch:
         first = batch[0].entry
         size = ceilings.limit(first.header.shape, len(batch))
         some, batch = batch[:size], batch[size:]
+        capacity.make_room(first.cost.answer * size)
         match _try(some, segmenter):
             case DeviceMemoryError() if size > 1:
                 ceilings.halve(first.header.shape, size)
@@ -87,7 +97,7 @@ def _forward(
                 yield Failure.of(first.ref, refused, first.header)
             case Exception() if size > 1:
                 for item in some:
-                    yield from _forward([item], segmenter, ceilings)
+                    yield from _forward([item], segmenter, capacity)
             case Exception() as error:
                 yield Failure.of(first.ref, blame(error), first.header)
             case answers:
@@ -99,6 +109,8 @@ def _try(batch: Sequence[Loaded], segmenter: Segmenter[Any, Any]) -> list[Answer
     started = time.perf_counter()
     try:
         raws = segmenter.forward([item.prepared for item in batch])
+    except OSError:
+        raise  # as of any stage: it is not the image's fault
     except Exception as error:
         return error.with_traceback(None)
     share = (time.perf_counter() - started) / len(batch)

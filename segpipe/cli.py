@@ -176,11 +176,11 @@ def query(
     import segpipe
     from segpipe.query import format_table
     from segpipe.query import query as ask
-    from segpipe.query.address_space import limit_address_space
+    from segpipe.query.address_space import limited_address_space
 
     snapshot = segpipe.open_store(store)
-    limit_address_space(QUERY_BYTES)
-    answer = ask(snapshot, sql, memory_limit=f"{QUERY_BYTES}B")
+    with limited_address_space(QUERY_BYTES):
+        answer = ask(snapshot, sql, memory_limit=f"{QUERY_BYTES}B")
     format_table(answer, format.value, sys.stdout)
 
 

@@ -35,9 +35,9 @@ from distributed.comm.core import CommClosedError
 
 from segpipe.batching import Capacity
 from segpipe.errors import EngineError, StoreError, TransientStoreError
-from segpipe.machine import memory_limit
+from segpipe.machine import give_back_free_memory, memory_limit
 from segpipe.pipeline import Care, process_chunk
-from segpipe.planning.memory import SMALLEST, worker_budget
+from segpipe.planning.memory import PLANNED, SMALLEST, worker_budget
 from segpipe.readers import Watchdog
 from segpipe.records import Chunk, Commit
 from segpipe.segmenters.base import Segmenter
@@ -149,7 +149,15 @@ class ModelPlugin(WorkerPlugin):
         stacks = 2 if self.work.spec.model.task == "semantic" else 1
         budget = worker_budget(self.memory, self.monitor.get_process_memory(), stacks)
         budget.check_smallest(segmenter.footprint(SMALLEST))
-        return Capacity(budget)
+        return Capacity(budget, make_room=self._make_room)
+
+    def _make_room(self, needed: int) -> None:
+        """Close to the limit, freed memory goes back to the system, in whatever pieces it lies.
+
+        Elsewhere the allocator keeps it, which is faster.
+        """
+        if self.monitor.get_process_memory() + needed > PLANNED * self.memory:
+            give_back_free_memory()
 
 
 class DeafPlugin(WorkerPlugin):

@@ -1,7 +1,8 @@
-"""How much memory there is: the machine's, or what control groups leave of it."""
+"""The memory that there is: how much, and how to give some of it back."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,15 @@ def memory_limit(root: Path = Path("/")) -> int:
     """
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([physical, *_group_limits(root)])
+
+
+def give_back_free_memory() -> None:
+    """Hand the system what this process has freed and its allocator keeps; glibc's can do that."""
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError, TypeError):
+        return  # another C library
+    trim(0)
 
 
 def _group_limits(root: Path) -> Iterator[int]:

@@ -127,7 +127,7 @@ def _attempt(
                 members = [entries[index] for index in some.images]
                 bounds = some.ahead, waiting_bytes, some.queue_bytes
                 loaded = overlap((_load(entry, job) for entry in members), *bounds)
-                answered = answer(loaded, segmenter, some.batch, capacity.ceilings)
+                answered = answer(loaded, segmenter, some.batch, capacity)
                 for item in overlap(answered, *bounds):
                     _record(item, segmenter, tables)
 
@@ -195,7 +195,7 @@ def _guarded(stage: Any, *arguments: Any) -> Any:
     """Run a stage of a segmenter; what it raises on one image is that image's failure."""
     try:
         return stage(*arguments)
-    except InputError:
-        raise
+    except (InputError, OSError):
+        raise  # no stage reads its image: what the system refuses here, it refuses the process
     except Exception as error:
         raise blame(error) from error

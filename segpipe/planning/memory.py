@@ -6,6 +6,7 @@ alone; where stages may overlap, what is left over is shared by the queues betwe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,11 +25,14 @@ label images take 128 MB, and 220 MB were measured; see `shapes.SHARD_BYTES`."""
 
 OVERHEAD_BYTES = 256 << 20
 """For what is loaded after the model (compiled loops, codecs), for the rows of a chunk, and for
-what is free, but in pieces too small for what comes next."""
+what was freed within a forward pass, but in pieces too small for what comes next."""
 
 READ_FACTOR = 5
 """A decoder at its peak, in units of the pixels that it gives, besides the file. Measured: 1 to 4.8
 (a CMYK JPEG, a BMP)."""
+
+CENTIGB = 10_000_000
+"""What amounts of memory are told in units of: a hundredth of 10^9 bytes."""
 
 SMALLEST = Header(256, 256, 3, "uint8", "png", "")
 """A worker without room for such an image is not worth starting."""
@@ -100,8 +104,8 @@ class Budget:
         return int(self.limit * PLANNED) - self.taken
 
     def limit_for(self, cost: Cost) -> int:
-        """The limit with which an image would fit."""
-        return int((cost.alone + self.taken) / PLANNED)
+        """The limit with which an image would fit, rounded up to what a message can tell."""
+        return math.ceil((cost.alone + self.taken + 1) / PLANNED / CENTIGB) * CENTIGB
 
     def check(self, cost: Cost) -> None:
         """
@@ -188,5 +192,5 @@ def plan_passes(costs: Sequence[Cost], room: int, ahead: int, batch: int) -> lis
 
 
 def gigabytes(size: int) -> str:
-    """Bytes for people: `2.1 GB`, with 10^9 bytes to one."""
-    return f"{size / 1e9:.1f} GB"
+    """Bytes for people, rounded down: `2.15 GB`, with 10^9 bytes to one."""
+    return f"{size // CENTIGB / 100:.2f} GB"

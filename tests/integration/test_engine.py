@@ -15,7 +15,7 @@ from distributed import Client
 
 import tests.generated
 from segpipe.engine import Work, local_cluster, run_chunks
-from segpipe.errors import EngineError
+from segpipe.errors import BudgetError, EngineError
 from segpipe.pipeline import process_chunk
 from segpipe.planning.chunks import Planner
 from segpipe.spec import SegmentSpec
@@ -79,6 +79,16 @@ def test_workers_that_die_whatever_they_do_stop_the_run(client: Client, tmp_path
     images = make_collection(tmp_path / "images", 2)
     with pytest.raises(EngineError, match="workers died on chunk"):
         segment(client, images, tmp_path / "store", 2, load_and_die)
+
+
+def test_a_worker_that_cannot_hold_one_image_does_not_begin(client: Client, tmp_path: Path) -> None:
+    images = make_collection(tmp_path / "images", 2)
+    files = create_store(tmp_path / "store")
+    births = tmp_path / "births"
+    work = Work("run", str(files.root), SPEC, births, 1, load_and_tell, memory=300_000_000)
+    with pytest.raises(BudgetError, match=r"needs about 0\.\d\d GB .* may use 0\.30 GB"):
+        list(run_chunks(client, work, [chunk_of(images)]))
+    assert list(Snapshot(files).image_rows()) == []
 
 
 def load_and_die(spec: SegmentSpec, weights: Path | None, threads: int | None) -> Any:

@@ -16,7 +16,7 @@ import cloudpickle
 import numpy as np
 import pytest
 from distributed import Client
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tests.generated
@@ -215,6 +215,7 @@ VALUES = st.one_of(
 ANSWERS = st.dictionaries(st.sampled_from(["reason", "detail", "n_nonfinite", "dtype"]), VALUES)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the first text loads tables of Unicode
 @given(st.one_of(st.binary(max_size=200), ANSWERS.map(lambda answer: json.dumps(answer).encode())))
 def test_no_answer_is_believed_that_no_decoder_gives(line: bytes) -> None:
     header = Header(4, 4, 1, "float32", "tiff", "-")

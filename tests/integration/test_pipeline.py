@@ -216,7 +216,7 @@ def test_an_image_that_does_not_fit_is_refused_before_it_is_read(
     refused = rows.pop("0/large.png")
     assert refused["reason"] == "too_large"
     assert refused["detail"] == (
-        "needs about 1.2 GB of memory; a worker may use 1.0 GB (memory_gb)"
+        "needs about 1.17 GB of memory; a worker may use 1.00 GB (memory_gb)"
     )
     assert (refused["height"], refused["width"]) == (3000, 4000)
     assert sum(row["status"] == "ok" for row in rows.values()) == 28

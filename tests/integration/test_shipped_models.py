@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from segpipe.errors import WeightsError
+from segpipe.errors import SpecError
 from segpipe.segmenters.build import build
 from segpipe.segmenters.catalog import SHIPPED, resolve
 from segpipe.segmenters.weights import load_tensors, read_header, save, sha256_file
@@ -44,9 +44,13 @@ def test_classes_that_are_not_those_of_the_tensors_are_refused(
     shipped, wrong = SHIPPED / f"{name}.safetensors", tmp_path / "wrong.safetensors"
     header = read_header(shipped).model_copy(update={"classes": classes})
     save(wrong, load_tensors(shipped), header)
-    model = resolve(RunSpec(source="images", store="store", model=str(wrong)))
-    with pytest.raises(WeightsError, match=r"wrong\.safetensors"):
+
+    def use() -> None:
+        model = resolve(RunSpec(source="images", store="store", model=str(wrong)))
         build(model.spec, model.weights_path, 1)
+
+    with pytest.raises(SpecError, match=r"wrong\.safetensors"):
+        use()
 
 
 def test_fluid_is_found_in_scans_of_unseen_subjects(shared_data: Path) -> None:

@@ -19,7 +19,8 @@ def crash_at_each_step(times: int, rng: random.Random, folder: Path) -> Iterator
     jobs = [make_job(folder / f"{count}-{size}", count, size) for count, size in SHAPES]
     steps = [(job, k) for job in jobs for k in range(job.steps)]
     for number, (job, k) in enumerate(rng.sample(steps, min(times, len(steps)))):
-        yield _crash(folder / f"store-{number}", job, k)
+        # As deep as the undisturbed one: the folders above a store are synced too.
+        yield _crash(job.images.with_name(f"store-{number}"), job, k)
 
 
 def _crash(root: Path, job: Job, k: int) -> Violations:
