@@ -46,6 +46,13 @@ QUERY_BYTES = 2 << 30
 
 Store = Annotated[str, typer.Argument(help="Folder or address of the store.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Workers = Annotated[int | None, typer.Option(help="Local worker processes.")]
+DaskAddress = Annotated[
+    str | None, typer.Option(help="A running Dask scheduler, e.g. tcp://host:8786.")
+]
+MemoryGb = Annotated[
+    float | None, typer.Option(help="Memory of each worker. [default: its share of 80 %]")
+]
 OfModel = Annotated[str | None, typer.Option("--model", help="Only results of this model.")]
 
 
@@ -76,13 +83,9 @@ def run(
     chunk_images: Annotated[
         int | None, typer.Option(help="Images in a chunk, the unit of commit. [default: 64]")
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Local worker processes.")] = None,
-    dask_address: Annotated[
-        str | None, typer.Option(help="A running Dask scheduler, e.g. tcp://host:8786.")
-    ] = None,
-    memory_gb: Annotated[
-        float | None, typer.Option(help="Memory of each worker. [default: its share of 80 %]")
-    ] = None,
+    workers: Workers = None,
+    dask_address: DaskAddress = None,
+    memory_gb: MemoryGb = None,
     device: Annotated[
         str | None, typer.Option(help="auto (what this machine has), cpu or cuda.")
     ] = None,
@@ -127,13 +130,9 @@ def run(
 @app.command()
 def retry(
     store: Store,
-    workers: Annotated[int | None, typer.Option(help="Local worker processes.")] = None,
-    dask_address: Annotated[
-        str | None, typer.Option(help="A running Dask scheduler, e.g. tcp://host:8786.")
-    ] = None,
-    memory_gb: Annotated[
-        float | None, typer.Option(help="Memory of each worker. [default: its share of 80 %]")
-    ] = None,
+    workers: Workers = None,
+    dask_address: DaskAddress = None,
+    memory_gb: MemoryGb = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="End with one JSON object per model on stdout.")
     ] = False,
