@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import random
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -110,6 +111,8 @@ def start(root: Path, job: Job, run_id: str, fault: Fault | None = None) -> Fork
 
 
 def _child(root: Path, job: Job, run_id: str, fault: Fault | None) -> None:
+    # A shell starts what is in its background with Ctrl-C ignored, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         segment(root, job, run_id, fault)
     except (OSError, SegpipeError):
