@@ -20,6 +20,8 @@ from tests.generated import refs
 
 SIZES = (64, 7, 1)
 
+pytestmark = pytest.mark.timeout(900)  # 225 images through a network: two minutes on two cores
+
 
 @pytest.fixture(scope="module")
 def manifest(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
