@@ -56,7 +56,7 @@ class Entry:
 
 
 SCENARIOS = (
-    Entry("SIGKILL at each change to the store", crash_at_each_step, 20, ALL),
+    Entry("SIGKILL at each change to the store", crash_at_each_step, 15, ALL),
     Entry("SIGKILL at random, two runs at once", kill_two_overlapping_runs, 100, 2000),
     Entry("SIGKILL of `segpipe run`, its driver, a worker", kill_the_program, 0, 60),
     Entry("SIGTERM, SIGINT at random", terminate_or_interrupt, 10, 100),
@@ -65,7 +65,7 @@ SCENARIOS = (
     Entry("ENOSPC, EIO, EMFILE, EACCES at each change", fail_at_each_step, 40, ALL),
     Entry("a full file system (tmpfs)", full_disk, 20, 300),
     Entry("a full file system, Dask workers", full_disk_on_a_cluster, 3, 40),
-    Entry("limits on open files and file length", reached_limits, 10, 200),
+    Entry("limits on open files and file length", reached_limits, 6, 200),
     Entry("power cut: unsynced writes lost, reordered", lose_what_was_not_synced, 20, 1000),
     Entry("a bit flip in any stored file", flip_a_bit, 50, 500),
     Entry("reads during runs (DuckDB, polars, pandas)", read_while_runs_write, 15, 600),
