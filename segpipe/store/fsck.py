@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,7 @@ from segpipe.records import Chunk, Commit, ImageRef, StoredFile
 from segpipe.schema import arrow_schema
 from segpipe.store import layout
 from segpipe.store.commits import committed, read_commit
-from segpipe.store.compaction import compactions
+from segpipe.store.compaction import Compaction, compactions
 from segpipe.store.files import Files
 from segpipe.store.masks import read_mask
 from segpipe.store.snapshot import Row
@@ -41,17 +42,22 @@ class Problem:
 def check_store(files: Files) -> Iterator[Problem]:
     """All problems of a store, found chunk by chunk; none means that all is well.
 
-    Files of attempts that never committed are no problem: nothing refers to them.
+    Files of attempts that never committed are no problem: nothing refers to them. Runs may be at
+    work meanwhile: what follows a commit is looked at before the commits are.
     """
+    published = [(table, name) for table in layout.TABLES for name in files.names(table)]
+    compacted = _read_compactions(files)
     hidden = hidden_chunks(files)
     chunks = set(committed(files)) - hidden
-    for table in layout.TABLES:
-        for name in files.names(table):
-            if name.removesuffix(".parquet") not in chunks | hidden:
-                yield Problem(f"{table}/{name}", "published, but its chunk is not committed (I3)")
+    for table, name in published:
+        if name.removesuffix(".parquet") not in chunks | hidden:
+            yield Problem(f"{table}/{name}", "published, but its chunk is not committed (I3)")
     for chunk_id in sorted(chunks):
         yield from _check_chunk(files, chunk_id)
-    yield from _check_compactions(files, chunks, hidden)
+    if isinstance(compacted, Problem):
+        yield compacted
+    else:
+        yield from _check_compactions(files, compacted, chunks, hidden)
     yield from _check_fixed(files)
     try:
         yield from _check_files(files, dict(sealed_files(files)))
@@ -73,13 +79,17 @@ def _check_fixed(files: Files) -> Iterator[Problem]:
             yield Problem(path, f"cannot be read: {error.strerror}")
 
 
-def _check_compactions(files: Files, chunks: set[str], hidden: set[str]) -> Iterator[Problem]:
-    """Their bytes, and that they hold the rows of committed chunks, each once."""
+def _read_compactions(files: Files) -> list[Compaction] | Problem:
     try:
-        found = list(compactions(files))
+        return list(compactions(files))
     except SegpipeError as error:
-        yield Problem(layout.COMPACTED, str(error))
-        return
+        return Problem(layout.COMPACTED, str(error))
+
+
+def _check_compactions(
+    files: Files, found: Sequence[Compaction], chunks: set[str], hidden: set[str]
+) -> Iterator[Problem]:
+    """Their bytes, and that they hold the rows of committed chunks, each once."""
     for compaction in found:
         if not hidden.isdisjoint(compaction.chunks):
             continue  # nobody reads it any more; it goes with them
@@ -110,20 +120,32 @@ def _check_chunk(files: Files, chunk_id: str) -> Iterator[Problem]:
         return
     if commit.chunk_id != chunk_id:
         yield Problem(path, f"says that it is of chunk {commit.chunk_id} (I1)")
-    problems = [
-        *_check_files(files, commit.masks),
-        *_check_files(files, {_part(files, commit, t): f for t, f in commit.parts.items()}),
-    ]
+    problems = list(_check_files(files, commit.masks))
+    parts: dict[str, bytes] = {}
+    for table, stored in sorted(commit.parts.items()):
+        try:
+            place, parts[table] = _read_part(files, commit, table)
+        except OSError as error:
+            place = layout.published_part(chunk_id, table)
+            problems.append(Problem(place, f"cannot be read: {error.strerror} (I2)"))
+        else:
+            problems += _check_bytes(place, parts[table], stored)
     yield from problems
     if not problems:
-        yield from _check_rows(files, commit)
+        yield from _check_rows(files, commit, parts)
 
 
-def _part(files: Files, commit: Commit, table: str) -> str:
-    """Where a part lies: published, or still staged if the run died in between."""
+def _read_part(files: Files, commit: Commit, table: str) -> tuple[str, bytes]:
+    """A part and where it lies: published, or still staged if the run died in between.
+
+    A run that is at work may publish it, and remove what was staged, between two looks.
+    """
     published = layout.published_part(commit.chunk_id, table)
     staged = layout.staged_part(commit.chunk_id, commit.attempt, table)
-    return published if files.exists(published) or not files.exists(staged) else staged
+    for path in (published, staged):
+        with suppress(FileNotFoundError):
+            return path, files.read(path)
+    return published, files.read(published)
 
 
 def _check_files(files: Files, expected: Mapping[str, StoredFile]) -> Iterator[Problem]:
@@ -132,19 +154,24 @@ def _check_files(files: Files, expected: Mapping[str, StoredFile]) -> Iterator[P
             data = files.read(path)
         except OSError as error:
             yield Problem(path, f"cannot be read: {error.strerror} (I2)")
-            continue
-        if len(data) != stored.size:
-            yield Problem(path, f"has {len(data)} bytes, was committed with {stored.size} (I4)")
-        elif hashlib.sha256(data).hexdigest() != stored.sha256:
-            yield Problem(path, "its bytes are not those that were committed (I4)")
+        else:
+            yield from _check_bytes(path, data, stored)
 
 
-def _check_rows(files: Files, commit: Commit) -> Iterator[Problem]:
+def _check_bytes(path: str, data: bytes, stored: StoredFile) -> Iterator[Problem]:
+    if len(data) != stored.size:
+        yield Problem(path, f"has {len(data)} bytes, was committed with {stored.size} (I4)")
+    elif hashlib.sha256(data).hexdigest() != stored.sha256:
+        yield Problem(path, "its bytes are not those that were committed (I4)")
+
+
+def _check_rows(files: Files, commit: Commit, parts: Mapping[str, bytes]) -> Iterator[Problem]:
     path = layout.commit_file(commit.chunk_id)
-    images, objects = (_read(files, commit, table) for table in ("images", "objects"))
+    images, objects = (pq.read_table(pa.BufferReader(parts[t])) for t in ("images", "objects"))
     for table, rows in (("images", images), ("objects", objects)):
         if not rows.schema.equals(arrow_schema(table)):
-            yield Problem(_part(files, commit, table), "its columns are not those of the schema")
+            where = layout.published_part(commit.chunk_id, table)
+            yield Problem(where, "its columns are not those of the schema")
             return
     rows = images.to_pylist()
     refs = tuple(
@@ -176,7 +203,3 @@ def _check_labels(files: Files, row: Row, areas: dict[int, int]) -> Iterator[Pro
         yield Problem(where, f"its labels are not the objects of {row['path']} (I6)")
     if Counter(areas.keys()) != Counter(range(1, (row["n_objects"] or 0) + 1)):
         yield Problem(layout.commit_file(row["chunk_id"]), f"labels of {row['path']} are not 1..N")
-
-
-def _read(files: Files, commit: Commit, table: str) -> pa.Table:
-    return pq.read_table(_part(files, commit, table), filesystem=files.arrow())

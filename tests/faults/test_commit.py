@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import signal
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -17,7 +20,7 @@ from segpipe.store.digest import logical_digest
 from segpipe.store.files import LocalFiles
 from segpipe.store.fsck import check_store
 from segpipe.store.recover import recover
-from tests.faults.injected import FailAt, KillAt, faulty
+from tests.faults.injected import FailAt, Fault, KillAt, Killed, faulty
 from tests.generated import ThresholdSegmenter, chunk_of, make_collection
 
 # A fresh process each time, forked from a clean one that has the imports done.
@@ -123,6 +126,64 @@ def test_two_may_publish_at_once(tmp_path: Path, chunk: Chunk, expected: str) ->
 
     process_chunk(chunk, ThresholdSegmenter(), faulty(files.root, heal_meanwhile), "run")
     assert_sound(files, expected)
+
+
+class LookedAt(LocalFiles):
+    """Something happens before the k-th look at these files, and never again."""
+
+    def __init__(self, root: Path, k: int, happens: Callable[[], object]) -> None:
+        super().__init__(root)
+        self.left = k
+        self.happens = happens
+
+    def read(self, path: str) -> bytes:
+        self._look()
+        return super().read(path)
+
+    def names(self, folder: str) -> Iterator[str]:
+        self._look()
+        return super().names(folder)
+
+    def exists(self, path: str) -> bool:
+        self._look()
+        return super().exists(path)
+
+    def _look(self) -> None:
+        if self.left == 0:
+            self.happens()
+        self.left -= 1
+
+
+def dead_once_committed() -> Fault:
+    """Nothing happens any more after a commit got its name."""
+    seen: list[str] = []
+
+    def fault(moment: str, path: str) -> None:
+        if seen or (moment == "after link" and Path(path).parent.name == "commits"):
+            seen.append(path)
+            raise Killed
+
+    return fault
+
+
+@pytest.mark.parametrize("unpublished", [False, True], ids=["a whole chunk", "its publication"])
+def test_a_check_is_not_misled_by_a_run_at_work(
+    tmp_path: Path, chunk: Chunk, unpublished: bool
+) -> None:
+    """Before each of its looks in turn a chunk is done, or one that is done is published."""
+    for k in count():
+        files = create_store(tmp_path / f"store-{k}")
+        happens = partial(process_chunk, chunk, ThresholdSegmenter(), files, "run")
+        if unpublished:
+            killed = faulty(files.root, dead_once_committed())
+            with pytest.raises(Killed):
+                process_chunk(chunk, ThresholdSegmenter(), killed, "killed")
+            happens = partial(recover, files)
+        watched = LookedAt(files.root, k, happens)
+        assert list(check_store(watched)) == [], f"misled at look {k}"
+        if watched.left >= 0:
+            break
+    assert k > 5
 
 
 def test_any_flipped_bit_is_found(tmp_path: Path, chunk: Chunk) -> None:
