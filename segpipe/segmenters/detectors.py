@@ -22,7 +22,9 @@ from segpipe.records import CroppedMask, DecodedImage, Header, Instances, Segmen
 from segpipe.segmenters.base import Footprint
 from segpipe.segmenters.detector_network import MASK_GRID, activation_bytes, load_detector
 from segpipe.segmenters.devices import device_memory, inference
-from segpipe.segmenters.preprocess import PLANES_BYTES, PREPARE_BYTES, Planes, to_planes
+from segpipe.segmenters.preprocess import PLANES_BYTES, PREPARE_BYTES, Scalable, to_scalable
+from segpipe.segmenters.runtime import deploy
+from segpipe.segmenters.transfer import to_device, to_host
 from segpipe.spec import DetectorOptions, SegmentSpec
 
 FloatArray = npt.NDArray[np.float32]
@@ -79,8 +81,7 @@ class DetectorSegmenter:
         self._preprocess = spec.model.preprocess
         self._options = spec.options
         self._device = torch.device(spec.device)
-        network = load_detector(spec.model, spec.options, weights).to(self._device)
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network = deploy(load_detector(spec.model, spec.options, weights), spec)
 
     def footprint(self, header: Header) -> Footprint:
         """By the image, by its resized copy, and as if it had as many objects as are allowed."""
@@ -97,18 +98,18 @@ class DetectorSegmenter:
             finish=masks + (COVERED + 4 + PLANES_BYTES) * pixels,
         )
 
-    def prepare(self, image: DecodedImage) -> Planes:
-        """Scaled and normalised planes (3, H, W); the network resizes them on the device."""
-        return to_planes(image.pixels, self._preprocess)
+    def prepare(self, image: DecodedImage) -> Scalable:
+        """Pixels as they are; the device scales and resizes them."""
+        return to_scalable(image.pixels, self._preprocess)
 
-    def forward(self, batch: Sequence[Planes]) -> Sequence[Detections]:
+    def forward(self, batch: Sequence[Scalable]) -> Sequence[Detections]:
         """Detections in images of one shape; bf16 is for convolutions and products only."""
-        height, width = batch[0].shape[1:]
+        height, width = batch[0].pixels.shape[:2]
         if self._vanishes(height, width):
             return [self._nothing((height, width))] * len(batch)
         what = f"a batch of {len(batch)} images of {height}x{width}"
         with device_memory(self.spec, what), inference(self.spec):
-            return self._detect([torch.from_numpy(planes) for planes in batch])
+            return self._detect(to_device(batch, self._device))
 
     def finish(self, raw: Detections, image: DecodedImage) -> Segmentation:
         """Objects in the image's frame; those of Faster R-CNN fill their boxes."""
@@ -128,18 +129,18 @@ class DetectorSegmenter:
         )
         return paint(instances, shape)
 
-    def _detect(self, images: list[torch.Tensor]) -> list[Detections]:
+    def _detect(self, images: torch.Tensor) -> list[Detections]:
         network = self.network
-        resized, _ = network.transform([image.to(self._device) for image in images])
+        resized, _ = network.transform(list(images))
         features = network.backbone(resized.tensors.contiguous(memory_format=torch.channels_last))
         proposals, _ = network.rpn(resized, features)
         found, _ = network.roi_heads(features, proposals, resized.image_sizes)
         return [
             Detections(
-                one["boxes"].cpu().numpy(),
-                one["scores"].cpu().numpy(),
+                to_host(one["boxes"]),
+                to_host(one["scores"]),
                 one["labels"].cpu().numpy().astype(np.int32),
-                one["masks"][:, 0].cpu().numpy() if "masks" in one else None,
+                to_host(one["masks"][:, 0]) if "masks" in one else None,
                 size,
             )
             for one, size in zip(found, resized.image_sizes, strict=True)

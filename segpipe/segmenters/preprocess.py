@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -17,6 +20,43 @@ PLANES_BYTES = 12
 PREPARE_BYTES = 64
 """Of `to_planes` at its peak and of a padded copy, for each pixel; measured: 12 to 48."""
 
+DEVICE_TYPES = (np.uint8, np.uint16, np.float32)
+"""Types of pixels that are scaled on the device; products of the others with a float32 are none."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scalable:
+    """An image on its way to the device, as small as it was read, and how to scale it there.
+
+    `pixels * gain + offset`, in float32, is what `to_planes` gives.
+
+    Attributes:
+        pixels: (H, W, C) of one of `DEVICE_TYPES`, C is 1 or 3; H and W are padded.
+        gain, offset: (3,) float32, for each channel of the network's input.
+    """
+
+    pixels: Pixels
+    gain: npt.NDArray[np.float32]
+    offset: npt.NDArray[np.float32]
+
+
+def to_scalable(pixels: Pixels, rule: Preprocess, multiple_of: int = 1) -> Scalable:
+    """Find how to scale an image, and leave the scaling to the device.
+
+    Args:
+        pixels, rule: as of `to_planes`.
+        multiple_of: the image is mirrored below and to the right until its sides are such.
+    """
+    if pixels.dtype.type in DEVICE_TYPES and pixels.dtype.isnative:
+        gain, offset = _gain_and_offset(pixels, rule)
+    else:
+        pixels = to_planes(pixels, rule).transpose(1, 2, 0)
+        gain, offset = np.ones(3, np.float32), np.zeros(3, np.float32)
+    down, right = (-side % multiple_of for side in pixels.shape[:2])
+    if down or right:
+        pixels = np.pad(pixels, ((0, down), (0, right), (0, 0)), mode="reflect")
+    return Scalable(np.ascontiguousarray(pixels), gain, offset)
+
 
 def to_planes(pixels: Pixels, rule: Preprocess) -> Planes:
     """Scale, repeat grey to three channels, normalise.
@@ -28,19 +68,26 @@ def to_planes(pixels: Pixels, rule: Preprocess) -> Planes:
     Returns:
         (3, H, W) float32. An image of one value becomes all `(0 - mean) / std`.
     """
-    low, high = value_range(pixels, rule.scaling)
-    std = np.asarray(rule.std, np.float32)
-    mean = np.asarray(rule.mean, np.float32)
-    # (x - low) / (high - low), then (x - mean) / std, folded into one multiply-add per sample.
-    span = high - low if high > low else np.inf
-    gain = (1.0 / (span * std.astype(np.float64))).astype(np.float32)
-    offset = (-low / span / std - mean / std).astype(np.float32)
+    gain, offset = _gain_and_offset(pixels, rule)
     planes = np.empty((3, *pixels.shape[:2]), np.float32)
     for channel in range(3):
         source = pixels[..., channel if pixels.shape[2] == 3 else 0]
         np.multiply(source, gain[channel], out=planes[channel], casting="unsafe")
         planes[channel] += offset[channel]
     return planes
+
+
+def _gain_and_offset(
+    pixels: Pixels, rule: Preprocess
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Of each channel: (x - low) / (high - low), then (x - mean) / std, as one multiply-add."""
+    low, high = value_range(pixels, rule.scaling)
+    std = np.asarray(rule.std, np.float32)
+    mean = np.asarray(rule.mean, np.float32)
+    span = high - low if high > low else np.inf
+    gain = (1.0 / (span * std.astype(np.float64))).astype(np.float32)
+    offset = (-low / span / std - mean / std).astype(np.float32)
+    return gain, offset
 
 
 def value_range(pixels: Pixels, scaling: PercentileScaling | RangeScaling) -> tuple[float, float]:
@@ -59,9 +106,18 @@ def _percentiles(pixels: Pixels, low: float, high: float) -> tuple[float, float]
     if pixels.dtype not in (np.uint8, np.uint16):
         at_low, at_high = np.percentile(pixels, (low, high))
         return float(at_low), float(at_high)
-    cumulative = np.cumsum(np.bincount(pixels.ravel()))
+    counts = np.zeros(np.iinfo(pixels.dtype).max + 1, np.int64)
+    _count(np.ascontiguousarray(pixels).ravel(), counts)
+    cumulative = np.cumsum(counts)
     ranks = np.array([low, high]) / 100 * (cumulative[-1] - 1)
     floor = np.searchsorted(cumulative, np.floor(ranks), side="right")
     ceil = np.searchsorted(cumulative, np.ceil(ranks), side="right")
     at = floor + (ranks - np.floor(ranks)) * (ceil - floor)
     return float(at[0]), float(at[1])
+
+
+@numba.njit(cache=True, nogil=True)
+def _count(samples: npt.NDArray[np.uint16], counts: npt.NDArray[np.int64]) -> None:
+    """How often each value occurs; `np.bincount` would make 64-bit copies of the samples."""
+    for sample in samples:
+        counts[sample] += 1

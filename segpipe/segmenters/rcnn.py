@@ -31,6 +31,7 @@ from segpipe.segmenters.proposals import (
     to_bytes,
 )
 from segpipe.segmenters.rcnn_network import decode, load_rcnn, parse_architecture
+from segpipe.segmenters.runtime import deploy
 from segpipe.spec import RCNNOptions, SegmentSpec
 
 REGIONS_AT_ONCE = 64
@@ -97,7 +98,7 @@ class RCNNSegmenter:
         self._device = torch.device(spec.device)
         self._side = parse_architecture(spec.model.architecture).side
         network = load_rcnn(spec.model.architecture, len(spec.model.classes), weights)
-        self._network = network.to(self._device)
+        self._network = deploy(network, spec)
 
     def footprint(self, header: Header) -> Footprint:
         """By the image, and by what selective search and one group of regions take."""

@@ -15,8 +15,10 @@ from segpipe.records import DecodedImage, Header, Segmentation
 from segpipe.segmenters.base import Footprint
 from segpipe.segmenters.devices import device_memory, inference
 from segpipe.segmenters.magnification import choose_magnification, median_diameter, resample
-from segpipe.segmenters.preprocess import PLANES_BYTES, PREPARE_BYTES, Planes, to_planes
+from segpipe.segmenters.preprocess import PLANES_BYTES, PREPARE_BYTES, Scalable, to_scalable
+from segpipe.segmenters.runtime import deploy
 from segpipe.segmenters.splitting import split_classes, split_instances
+from segpipe.segmenters.transfer import to_device, to_host
 from segpipe.segmenters.unet_network import (
     INSTANCE_MAPS,
     STRIDE,
@@ -57,7 +59,7 @@ class UNetSegmenter:
         self._device = torch.device(spec.device)
         self._architecture = parse_architecture(spec.model.architecture)
         _check_classes(spec.model, self._architecture, weights)
-        self._network = load_unet(spec.model.architecture, weights).to(self._device)
+        self._network = deploy(load_unet(spec.model.architecture, weights), spec)
 
     def footprint(self, header: Header) -> Footprint:
         """In proportion to the padded pixels; a second look may be at four times as many."""
@@ -76,18 +78,16 @@ class UNetSegmenter:
             finish=FINISH_BYTES * pixels + maps,
         )
 
-    def prepare(self, image: DecodedImage) -> Planes:
-        """Scaled planes (3, H, W), mirrored below and to the right up to the network's stride."""
-        planes = to_planes(image.pixels, self._preprocess)
-        down, right = (-side % STRIDE for side in planes.shape[1:])
-        return np.pad(planes, ((0, 0), (0, down), (0, right)), mode="reflect")
+    def prepare(self, image: DecodedImage) -> Scalable:
+        """Pixels, mirrored below and to the right up to the network's stride."""
+        return to_scalable(image.pixels, self._preprocess, STRIDE)
 
-    def forward(self, batch: Sequence[Planes]) -> Sequence[Maps]:
-        """Probabilities for images of one shape; bf16 is for convolutions only."""
-        shape = (len(batch), *batch[0].shape)
+    def forward(self, batch: Sequence[Scalable]) -> Sequence[Maps]:
+        """Probabilities for images of one shape."""
+        shape = (len(batch), *batch[0].pixels.shape)
         with device_memory(self.spec, f"a batch of shape {shape}"), inference(self.spec):
-            planes = torch.from_numpy(np.stack(batch)).to(self._device)
-            maps = self._probabilities(self._network(_channels_last(planes)))
+            planes = to_device(batch, self._device)
+            maps = self._probabilities(self._network(planes))
             if not self._looks_twice:
                 return maps
             return [self._second_look(planes[i : i + 1], one) for i, one in enumerate(maps)]
@@ -99,7 +99,7 @@ class UNetSegmenter:
     def _probabilities(self, logits: torch.Tensor) -> list[Maps]:
         instances = self.spec.model.task == "instances"
         maps = logits.float().sigmoid() if instances else logits.float().softmax(1)
-        return [one.contiguous().numpy() for one in maps.cpu()]
+        return list(to_host(maps))
 
     def _second_look(self, planes: torch.Tensor, first: Maps) -> Maps:
         """The maps of one image, from half or double its size if its objects ask for it."""
@@ -113,7 +113,7 @@ class UNetSegmenter:
             return first
         down, right = (-side % STRIDE for side in size)
         looked_at = functional.pad(resample(planes, size), (0, right, 0, down), mode="replicate")
-        logits = self._network(_channels_last(looked_at)).float()[..., : size[0], : size[1]]
+        logits = self._network(looked_at).float()[..., : size[0], : size[1]]
         return self._probabilities(resample(logits, (height, width)))[0]
 
     def finish(self, raw: Maps, image: DecodedImage) -> Segmentation:
@@ -128,10 +128,6 @@ class UNetSegmenter:
             maps, self._options.foreground_threshold, self._options.min_area
         )
         return Segmentation(label_image, scores, class_ids, semantic=semantic)
-
-
-def _channels_last(planes: torch.Tensor) -> torch.Tensor:
-    return planes.contiguous(memory_format=torch.channels_last)
 
 
 def _check_classes(model: ModelSpec, architecture: UNetArchitecture, weights: Path) -> None:

@@ -37,7 +37,7 @@ class UNetArchitecture(Frozen):
         outputs: number of output maps.
     """
 
-    encoder: Literal["tf_efficientnet_lite0"] = "tf_efficientnet_lite0"
+    encoder: Literal["tf_efficientnet_lite0", "resnet34"] = "tf_efficientnet_lite0"
     decoder_channels: tuple[int, int, int, int, int] = (256, 128, 64, 32, 16)
     outputs: int = Field(ge=1, le=256)
 

@@ -1,0 +1,84 @@
+"""A network made ready for inference answers what it answered before."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models import detection
+from torchvision.ops import FrozenBatchNorm2d
+
+from segpipe.segmenters.frozen import freeze
+from segpipe.segmenters.light_backbone import LightPyramid
+from segpipe.segmenters.unet_network import build_unet
+
+DECODER = [32, 16, 16, 8, 8]
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "U-Net, lite0": lambda: build_unet({"outputs": 3, "decoder_channels": DECODER}),
+    "U-Net, resnet34": lambda: build_unet(
+        {"encoder": "resnet34", "outputs": 2, "decoder_channels": DECODER}
+    ),
+    "light pyramid": lambda: LightPyramid(32),
+    "ResNet-50, version 1": lambda: stock(detection.maskrcnn_resnet50_fpn).backbone,
+    "ResNet-50, version 2": lambda: stock(detection.maskrcnn_resnet50_fpn_v2).backbone,
+}
+
+
+def stock(make: Callable[..., nn.Module]) -> nn.Module:
+    return make(weights=None, weights_backbone=None)
+
+
+def stirred(network: nn.Module) -> nn.Module:
+    """With statistics as training leaves them, so that a normalisation left out would show."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d | FrozenBatchNorm2d):
+            with torch.no_grad():
+                module.running_mean.normal_(0, 0.2)
+                module.running_var.uniform_(0.5, 2)
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.normal_(0, 0.2)
+    return network.eval()
+
+
+def answers(network: nn.Module, planes: torch.Tensor) -> list[torch.Tensor]:
+    with torch.inference_mode():
+        found = network(planes)
+    return list(found.values()) if isinstance(found, Mapping) else [found]
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def network(request: pytest.FixtureRequest) -> nn.Module:
+    torch.manual_seed(0)
+    return stirred(NETWORKS[request.param]())
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)], ids=str
+)
+def test_a_frozen_network_answers_the_same(
+    network: nn.Module, dtype: torch.dtype, tolerance: float
+) -> None:
+    planes = torch.randn(2, 3, 64, 96)
+    frozen = freeze(copy.deepcopy(network), dtype)
+    for expected, found in zip(answers(network, planes), answers(frozen, planes), strict=True):
+        assert (found - expected).norm() <= tolerance * expected.norm()
+
+
+def test_nothing_is_left_to_normalise(network: nn.Module) -> None:
+    frozen = freeze(copy.deepcopy(network), torch.float32)
+    left = [m for m in frozen.modules() if isinstance(m, nn.BatchNorm2d | FrozenBatchNorm2d)]
+    assert left == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_batch_mates_change_no_bit(network: nn.Module, dtype: torch.dtype) -> None:
+    planes = torch.randn(5, 3, 64, 64)
+    frozen = freeze(copy.deepcopy(network), dtype)
+    together = answers(frozen, planes)
+    for index in range(len(planes)):
+        alone = answers(frozen, planes[index : index + 1])
+        for mine, all_of_them in zip(alone, together, strict=True):
+            assert torch.equal(mine[0], all_of_them[index])
