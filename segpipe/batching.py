@@ -17,14 +17,23 @@ Shape = tuple[int, int]
 
 
 class Ceilings:
-    """The largest batch of each shape to try, where the device has refused a larger one."""
+    """The largest batch of each shape to try.
+
+    One image at first, then twice as many as were seen to fit, until the spec's limit is reached or
+    the device has refused a batch.
+    """
 
     def __init__(self) -> None:
+        self._fitted: dict[Shape, int] = {}
         self._largest: dict[Shape, int] = {}
 
     def limit(self, shape: Shape, size: int) -> int:
         """`size`, or less."""
-        return min(size, self._largest.get(shape, size))
+        return min(size, self._largest.get(shape, size), max(1, 2 * self._fitted.get(shape, 0)))
+
+    def raise_to(self, shape: Shape, fitted: int) -> None:
+        """The device has taken a batch of `fitted` images."""
+        self._fitted[shape] = max(fitted, self._fitted.get(shape, 0))
 
     def halve(self, shape: Shape, refused: int) -> None:
         """A batch of `refused` images, more than one, was too large."""
@@ -61,7 +70,10 @@ def answer(
     size: int,
     capacity: Capacity,
 ) -> Iterator[Answered | Failure]:
-    """Send images through the model, neighbours of one shape in batches of at most `size`."""
+    """Send images through the model, neighbours of one shape in batches of at most `size`.
+
+    The spec may allow fewer of a shape.
+    """
     batch: list[Loaded] = []
     for item in loaded:
         if isinstance(item, Failure):
@@ -72,7 +84,7 @@ def answer(
             yield from _forward(batch, segmenter, capacity)
             batch = []
         batch.append(item)
-        if len(batch) >= capacity.ceilings.limit(shape, size):
+        if len(batch) >= capacity.ceilings.limit(shape, min(size, segmenter.spec.batch_of(shape))):
             yield from _forward(batch, segmenter, capacity)
             batch = []
     yield from _forward(batch, segmenter, capacity)
@@ -101,6 +113,7 @@ def _forward(
             case Exception() as error:
                 yield Failure.of(first.ref, blame(error), first.header)
             case answers:
+                ceilings.raise_to(first.header.shape, size)
                 yield from answers
 
 

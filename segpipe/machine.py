@@ -1,4 +1,4 @@
-"""The memory that there is: how much, and how to give some of it back."""
+"""The machine: its memory, how to give some of it back, and what its processor is quick at."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import ctypes
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16", "svebf16"}
 
 
 def memory_limit(root: Path = Path("/")) -> int:
@@ -28,6 +30,20 @@ def give_back_free_memory() -> None:
     except (OSError, AttributeError, TypeError):
         return  # another C library
     trim(0)
+
+
+def cpu_has_bf16(root: Path = Path("/")) -> bool:
+    """Whether this machine's processor multiplies bfloat16 (Linux; x86 or ARM).
+
+    Args:
+        root: of the file system that `/proc` is read from.
+    """
+    try:
+        lines = (root / "proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return False
+    flags = next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
+    return not _BF16_FLAGS.isdisjoint(flags.split())
 
 
 def _group_limits(root: Path) -> Iterator[int]:

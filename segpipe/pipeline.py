@@ -122,8 +122,9 @@ def _attempt(
                 tables.add_failure(failure.ref, failure.error, failure.header)
 
             ahead = 0 if care.careful else READ_AHEAD
-            batch, room = segmenter.spec.batch_images, capacity.budget.room
-            for some in plan_passes([entry.cost for entry in entries], room, ahead, batch):
+            costs = [entry.cost for entry in entries]
+            batches = [segmenter.spec.batch_of(entry.header.shape) for entry in entries]
+            for some in plan_passes(costs, capacity.budget.room, ahead, batches):
                 members = [entries[index] for index in some.images]
                 bounds = some.ahead, waiting_bytes, some.queue_bytes
                 loaded = overlap((_load(entry, job) for entry in members), *bounds)

@@ -161,6 +161,7 @@ class SegmentSpec(Frozen):
     options: Options
     limits: Limits = Limits()
     batch_images: int = Field(1, ge=1, description="images of one shape in a forward pass")
+    batch_pixels: int | None = Field(None, ge=1, description="together, unless it is one image")
     device: DeviceClass = "cpu"
     precision: Precision = "fp32"
     schema_version: int = SCHEMA_VERSION
@@ -170,6 +171,12 @@ class SegmentSpec(Frozen):
     def spec_id(self) -> str:
         """64 hex digits: results with the same `spec_id` are interchangeable."""
         return digest("spec", self.model_dump(mode="json"))
+
+    def batch_of(self, shape: tuple[int, int]) -> int:
+        """Images of `shape` (H, W) in a forward pass, at most."""
+        height, width = shape
+        fitting = (self.batch_pixels or height * width * self.batch_images) // (height * width)
+        return max(1, min(self.batch_images, fitting))
 
 
 class RunSpec(Frozen):
@@ -184,6 +191,10 @@ class RunSpec(Frozen):
         chunk_images: images in a chunk, the unit of work, storage, commit and retry.
         workers: local worker processes; None for one per GPU, or one on a CPU that uses every core.
         dask_address: an existing Dask scheduler instead of local workers.
+        batch_images: images of one shape in a forward pass; None for what suits the model, the
+            device and the size of the image.
+        precision: `auto` is bf16 where the device is quick at it and the weights file says that the
+            model's metrics hold in it, else fp32.
         memory_gb: what a worker process may use, in units of 10^9 bytes; None for its share of
             four fifths of the machine's memory, or on an existing cluster what Dask gave it. An
             image that does not fit is `too_large`.

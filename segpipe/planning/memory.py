@@ -161,14 +161,14 @@ class Pass:
     batch: int
 
 
-def plan_passes(costs: Sequence[Cost], room: int, ahead: int, batch: int) -> list[Pass]:
+def plan_passes(costs: Sequence[Cost], room: int, ahead: int, batches: Sequence[int]) -> list[Pass]:
     """Share the room: first the images whose stages can overlap, then those that go alone.
 
     Args:
         costs: of images that fit the room alone.
         room: bytes.
         ahead: images that may wait before a stage where memory allows it; 0: all go alone.
-        batch: images in a forward pass where memory allows it.
+        batches: of each image, how many like it go into a forward pass where memory allows it.
     """
     together: list[int] = []
     alone: list[int] = []
@@ -183,9 +183,13 @@ def plan_passes(costs: Sequence[Cost], room: int, ahead: int, batch: int) -> lis
     passes = []
     if together:
         spare = room - largest.overlapped
-        more = min(batch - 1, spare // max(1, largest.answer))
-        queue_bytes = largest.waiting + (spare - more * largest.answer) // 2
-        passes.append(Pass(tuple(sorted(together)), ahead, queue_bytes, 1 + more))
+        batch = max(batches[index] for index in together)
+        more = max(costs[index].answer * (batches[index] - 1) for index in together)
+        if more > spare:
+            batch = 1 + min(batch - 1, spare // max(1, largest.answer))
+            more = (batch - 1) * largest.answer
+        queue_bytes = largest.waiting + (spare - more) // 2
+        passes.append(Pass(tuple(sorted(together)), ahead, queue_bytes, batch))
     if alone:
         passes.append(Pass(tuple(sorted(alone)), 0, 0, 1))
     return passes

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segpipe.errors import SpecError, WeightsError
+from segpipe.machine import cpu_has_bf16
 from segpipe.segmenters.published import COCO_CLASSES, LICENCE, PUBLISHED, TRAINED_ON, fetch
 from segpipe.segmenters.weights import WeightsHeader, read_header, sha256_file
 from segpipe.spec import (
@@ -27,6 +28,12 @@ from segpipe.spec import (
 
 SHIPPED = Path(__file__).resolve().parents[1] / "weights"
 """Folder of the weights that come with segpipe."""
+
+DECISIVE = ("ap50_mean", "ap75_mean", "dice")
+"""Metrics of a weights file that bfloat16 must not lower, ..."""
+
+MAX_LOSS = 0.003
+"""... by more than this."""
 
 _PICKLES = {".pth", ".pt", ".pkl", ".pickle", ".ckpt", ".bin"}
 
@@ -98,12 +105,14 @@ def resolve(run: RunSpec) -> ResolvedModel:
         type(defaults), {**defaults.model_dump(), **run.options}, f"options of model {model.name!r}"
     )
     device = _device(run.device, model)
-    precision = _precision(run.precision, model, device)
+    precision = _precision(run.precision, model, device, _holds_in_bf16(path))
+    batch_images, batch_pixels = _batch(run.batch_images, model, device)
     spec = SegmentSpec(
         model=model,
         options=options,
         limits=run.limits,
-        batch_images=_batch_images(run.batch_images, model, device, precision),
+        batch_images=batch_images,
+        batch_pixels=batch_pixels,
         device=device,
         precision=precision,
     )
@@ -164,35 +173,47 @@ def _device(asked: str, model: ModelSpec) -> DeviceClass:
     return "cpu"
 
 
-def _precision(asked: str, model: ModelSpec, device: DeviceClass) -> Precision:
+def _precision(asked: str, model: ModelSpec, device: DeviceClass, holds: bool) -> Precision:
     if asked == "bf16" and model.kind == "classical":
         raise SpecError("precision = 'bf16': model 'classical' has one precision, 'fp32'")
-    if asked == "bf16" or (asked == "auto" and device == "cuda"):
-        return "bf16"
-    return "fp32"
+    quick = device == "cuda" or cpu_has_bf16()
+    return "bf16" if asked == "bf16" or (asked == "auto" and holds and quick) else "fp32"
 
 
-def _batch_images(
-    asked: int | None, model: ModelSpec, device: DeviceClass, precision: Precision
-) -> int:
-    """Images per forward pass; on a CPU in fp32 the last bits of an answer depend on it.
+def _holds_in_bf16(path: Path | None) -> bool:
+    """Whether a weights file says that its metrics over all validation images do."""
+    if path is None or path.suffix != ".safetensors":
+        return False
+    training = read_header(path).training
+    metrics = training.metrics if training else {}
+    exact, rounded = metrics.get("all/fp32", {}), metrics.get("all/bf16", {})
+    decisive = [name for name in DECISIVE if name in exact and name in rounded]
+    return bool(decisive) and all(
+        rounded[name] >= exact[name] - MAX_LOSS - 1e-9 for name in decisive
+    )
 
-    So there it is 1, where more is hardly faster; a detector's answers depend on it in bf16 too.
-    A U-Net's in bf16 were the same for every shape that was tried. R-CNN mixes regions of one
-    image only, so images never share a forward pass.
+
+def _batch(asked: int | None, model: ModelSpec, device: DeviceClass) -> tuple[int, int | None]:
+    """Images, and pixels, in a forward pass.
+
+    A U-Net gives the same bits whatever the batch is; on a CPU, larger batches than these leave its
+    cache. A detector's answers depend on the size of the batch there, and R-CNN's regions are of
+    one image at a time, so they take one image.
     """
+    if model.kind == "unet":
+        if asked is not None:
+            return asked, None
+        return (16, 512 * 512) if device == "cpu" else (32, 32 * 512 * 512)
     if model.kind == "rcnn":
-        return asked or 1
-    detector = model.kind in ("mask_rcnn", "faster_rcnn")
-    fixed = device == "cpu" and (detector or precision == "fp32")
-    if fixed and asked not in (None, 1):
+        return asked or 1, None
+    if device == "cuda":
+        return asked or 8, None
+    if asked not in (None, 1):
         raise SpecError(
-            f"batch_images = {asked}: on a CPU {model.name!r} takes 1 image in {precision}, since "
-            "its answers depend on the size of the batch there, and a larger one is hardly faster"
+            f"batch_images = {asked}: on a CPU {model.name!r} takes 1 image at a time, since its "
+            "answers depend on the size of the batch there, and a larger one is hardly faster"
         )
-    if fixed:
-        return 1
-    return asked or (4 if detector or device == "cpu" else 8)
+    return 1, None
 
 
 def _shipped_names() -> list[str]:

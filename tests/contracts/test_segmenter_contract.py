@@ -40,8 +40,8 @@ CASES = ["classical", "unet-instances", "unet-semantic", "mask_rcnn", "faster_rc
 def with_weights(model: ModelSpec, options: Any, network: torch.nn.Module, path: Path) -> Segmenter:
     """Save a network with random weights and build its segmenter.
 
-    A U-Net takes 3 images at once, in bf16: in fp32 on a CPU it takes one, by the catalogue's rule;
-    R-CNN takes any number.
+    A U-Net takes 3 images at once, in bf16 for instances and in fp32 for classes, and R-CNN takes
+    any number.
     """
     header = WeightsHeader(
         name="random",
@@ -59,7 +59,7 @@ def with_weights(model: ModelSpec, options: Any, network: torch.nn.Module, path:
     save(path, tensors, header)
     model = model.model_copy(update={"weights_sha256": sha256_file(path)})
     batch = 3 if model.kind in ("unet", "rcnn") else 1
-    precision = "bf16" if model.kind == "unet" else "fp32"
+    precision = "bf16" if (model.kind, model.task) == ("unet", "instances") else "fp32"
     spec = SegmentSpec(model=model, options=options, batch_images=batch, precision=precision)
     return build(spec, path)
 

@@ -14,7 +14,13 @@ from segpipe.errors import SpecError, WeightsError
 from segpipe.segmenters import catalog
 from segpipe.segmenters.build import build
 from segpipe.segmenters.published import COCO_CLASSES, PUBLISHED
-from segpipe.segmenters.weights import TileRule, WeightsHeader, save, sha256_file
+from segpipe.segmenters.weights import (
+    TileRule,
+    TrainingRecord,
+    WeightsHeader,
+    save,
+    sha256_file,
+)
 from segpipe.spec import (
     DetectorOptions,
     PercentileScaling,
@@ -67,8 +73,9 @@ def test_header_gives_the_defaults_and_the_run_overrides_them(weights: Path) -> 
     assert changed.options == UNetOptions(min_area=77, min_depth=0.7)
     assert plain.model.weights_sha256 == sha256_file(weights)
     assert plain.model.classes == ("background", "cell")
-    assert (plain.precision, plain.batch_images) == ("fp32", 1)
-    assert catalog.resolve(run(str(weights), precision="bf16")).spec.batch_images == 4
+    assert plain.precision == "fp32"
+    assert [plain.batch_of(shape) for shape in ((64, 64), (256, 256), (2000, 9))] == [16, 4, 14]
+    assert plain.batch_of((2000, 2000)) == 1
     assert plain.spec_id != changed.spec_id
 
 
@@ -124,13 +131,47 @@ def test_detector_takes_one_image_on_a_cpu(tmp_path: Path) -> None:
 
 def test_batch_and_precision_are_as_asked(weights: Path) -> None:
     spec = catalog.resolve(run(str(weights), batch_images=2, precision="bf16")).spec
-    assert (spec.batch_images, spec.precision) == (2, "bf16")
+    assert (spec.batch_of((2000, 2000)), spec.precision) == (2, "bf16")
+
+
+@pytest.mark.parametrize(
+    ("rounded", "expected"),
+    [
+        ({"ap50_mean": 0.897, "ap75_mean": 0.7}, "bf16"),
+        ({"ap50_mean": 0.95, "ap75_mean": 0.697}, "bf16"),
+        ({"ap50_mean": 0.9, "ap75_mean": 0.696}, "fp32"),
+        ({"count": 3.0}, "fp32"),
+        ({}, "fp32"),
+    ],
+    ids=["just as good", "better", "worse in one", "of no metric that counts", "not measured"],
+)
+def test_bf16_is_chosen_for_models_that_are_as_good_in_it(
+    rounded: dict, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metrics = {"all/fp32": {"ap50_mean": 0.9, "ap75_mean": 0.7}, "all/bf16": rounded}
+    training = TrainingRecord(
+        data="d", data_sha256="0" * 64, images=1, recipe="", recipe_sha256="0" * 64, seed=0,
+        steps=1, metrics=metrics, code_version="0", finished="2026-01-01",
+    )  # fmt: skip
+    path = write(tmp_path / "w.safetensors", training=training)
+    monkeypatch.setattr(catalog, "cpu_has_bf16", lambda: True)
+    assert catalog.resolve(run(str(path))).spec.precision == expected
+    assert catalog.resolve(run(str(path), precision="fp32")).spec.precision == "fp32"
+    monkeypatch.setattr(catalog, "cpu_has_bf16", lambda: False)
+    assert catalog.resolve(run(str(path))).spec.precision == "fp32"
+
+
+def test_every_shipped_model_holds_in_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "cpu_has_bf16", lambda: True)
+    names = [card.name for card in catalog.models() if card.available and card.weights]
+    shipped = [name for name in names if (catalog.SHIPPED / f"{name}.safetensors").exists()]
+    assert {catalog.resolve(run(name)).spec.precision for name in shipped} == {"bf16"}
 
 
 def test_device_is_what_there_is(weights: Path) -> None:
     if torch.cuda.is_available():
         spec = catalog.resolve(run(str(weights), device="auto")).spec
-        assert (spec.device, spec.precision, spec.batch_images) == ("cuda", "bf16", 8)
+        assert (spec.device, spec.precision, spec.batch_images) == ("cuda", "fp32", 32)
     else:
         spec = catalog.resolve(run(str(weights), device="auto")).spec
         assert (spec.device, spec.precision) == ("cpu", "fp32")

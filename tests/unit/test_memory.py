@@ -39,28 +39,34 @@ def costs(draw: st.DrawFn) -> Cost:
     return Cost(*stages, waiting=waiting)
 
 
-def planned_bytes(some: Pass, members: list[Cost]) -> int:
+def planned_bytes(some: Pass, members: list[Cost], batches: list[int]) -> int:
     """What a pass has in memory at its worst: an image in each stage, and both queues full."""
     stages = [
         max(cost.load for cost in members),
-        max(cost.answer for cost in members) * some.batch,
+        max(cost.answer * min(b, some.batch) for cost, b in zip(members, batches, strict=True)),
         max(cost.record for cost in members),
     ]
     return sum(stages) + 2 * some.queue_bytes if some.ahead else max(stages)
 
 
-@given(st.lists(costs(), max_size=12), st.integers(0, 3000), st.integers(0, 8), st.integers(1, 8))
+@given(
+    st.lists(st.tuples(costs(), st.integers(1, 8)), max_size=12),
+    st.integers(0, 3000),
+    st.integers(0, 8),
+)
 def test_no_pass_takes_more_than_there_is(
-    images: list[Cost], room: int, ahead: int, batch: int
+    planned: list[tuple[Cost, int]], room: int, ahead: int
 ) -> None:
-    images = [cost for cost in images if cost.alone <= room]
-    passes = plan_passes(images, room, ahead, batch)
+    planned = [(cost, batch) for cost, batch in planned if cost.alone <= room]
+    images, batches = [cost for cost, _ in planned], [batch for _, batch in planned]
+    passes = plan_passes(images, room, ahead, batches)
     assert sorted(index for some in passes for index in some.images) == list(range(len(images)))
     for some in passes:
         members = [images[index] for index in some.images]
         assert list(some.images) == sorted(some.images)
-        assert planned_bytes(some, members) <= room
-        assert 1 <= some.batch <= batch
+        sizes = [batches[index] for index in some.images]
+        assert planned_bytes(some, members, sizes) <= room
+        assert 1 <= some.batch <= max(sizes)
         if some.ahead:
             # Each image finds a place in a queue without being the one that waits alone.
             assert some.queue_bytes >= max(cost.waiting for cost in members)
@@ -69,7 +75,8 @@ def test_no_pass_takes_more_than_there_is(
 @given(st.lists(costs(), min_size=1, max_size=12), st.integers(0, 3000))
 def test_an_image_goes_alone_only_where_it_has_to(images: list[Cost], room: int) -> None:
     images = [cost for cost in images if cost.alone <= room]
-    alone = {i for some in plan_passes(images, room, 8, 4) if not some.ahead for i in some.images}
+    passes = plan_passes(images, room, 8, [4] * len(images))
+    alone = {index for some in passes if not some.ahead for index in some.images}
     together = [cost for index, cost in enumerate(images) if index not in alone]
     for index in alone:
         largest = images[index]
@@ -80,7 +87,7 @@ def test_an_image_goes_alone_only_where_it_has_to(images: list[Cost], room: int)
 
 @given(st.lists(costs(), min_size=1, max_size=12), st.integers(1, 8), st.integers(1, 8))
 def test_without_a_limit_all_go_together(images: list[Cost], ahead: int, batch: int) -> None:
-    (some,) = plan_passes(images, UNLIMITED.room, ahead, batch)
+    (some,) = plan_passes(images, UNLIMITED.room, ahead, [batch] * len(images))
     assert (some.ahead, some.batch, len(some.images)) == (ahead, batch, len(images))
     assert some.queue_bytes > ahead * sum(cost.waiting for cost in images)
 
