@@ -7,16 +7,14 @@ from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from segpipe.errors import InputError
-from segpipe.masks.rle import encode
+from segpipe.object_rows import ObjectRows
 from segpipe.records import Chunk, Commit, DecodedImage, Header, ImageRef, Segmentation
-from segpipe.schema import IMAGES, arrow_schema
+from segpipe.schema import IMAGES
 from segpipe.spec import SegmentSpec
 from segpipe.store.commits import Attempt
 from segpipe.store.masks import ArrayName, MaskWriter
-from segpipe.store.tables import as_rows
 
 Row = dict[str, Any]
 
@@ -45,8 +43,7 @@ class ChunkTables:
         }
         self._masks: MaskWriter | None = None
         self._images: dict[str, Row] = {}
-        # 0.4 kB per object as Arrow columns, where Python's own values take 1.5 kB.
-        self._objects: list[pa.Table] = [arrow_schema("objects").empty_table()]
+        self._objects = ObjectRows(spec.model.classes)
 
     def plan_masks(self, shapes: list[tuple[int, int]]) -> None:
         """Say which (height, width) may come; none means that there will be no masks."""
@@ -85,7 +82,8 @@ class ChunkTables:
             "mask_array": f"{self._attempt.group}/label_image",
             "mask_index": self._masks.append(planes),
         }
-        self._add_objects(ref, segmentation, place, measures)
+        keys = {**self._keys, "image_id": ref.image_id}
+        self._objects.add({**keys, **place}, segmentation, measures)
         self._images[ref.image_id] = {
             **self._about(ref, image.header),
             **place,
@@ -115,8 +113,7 @@ class ChunkTables:
         for row in rows:
             row["input_changed"] = row["image_id"] in changed
         columns = {column.name: [row.get(column.name) for row in rows] for column in IMAGES}
-        objects = pa.concat_tables(self._objects)
-        self._attempt.write_table("objects", dict(zip(objects.column_names, objects, strict=True)))
+        self._attempt.write_table("objects", self._objects.columns())
         self._attempt.write_table("images", columns)
         ok = [row for row in rows if row["status"] == "ok"]
         return self._attempt.commit(
@@ -146,25 +143,6 @@ class ChunkTables:
         if header is not None:
             row |= {name: getattr(header, name) for name in _HEADER_COLUMNS}
         return row
-
-    def _add_objects(
-        self, ref: ImageRef, segmentation: Segmentation, place: Row, measures: Mapping[str, Any]
-    ) -> None:
-        count = segmentation.n_objects
-        classes = self._spec.model.classes
-        scores = segmentation.scores
-        constant = {**self._keys, "image_id": ref.image_id, **place}
-        columns: dict[str, Any] = {name: [value] * count for name, value in constant.items()}
-        columns |= measures
-        columns["label"] = range(1, count + 1)
-        columns["class_id"] = segmentation.class_ids.tolist()
-        columns["class_name"] = [classes[class_id] for class_id in columns["class_id"]]
-        columns["score"] = [None if np.isnan(score) else float(score) for score in scores]
-        columns["rle"] = [
-            encode(own, segmentation.label_image.shape) if own is not None else None
-            for own in (segmentation.own_masks.get(label) for label in columns["label"])
-        ]
-        self._objects.append(as_rows("objects", columns))
 
 
 _HEADER_COLUMNS = (

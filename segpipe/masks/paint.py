@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from segpipe.compiled import compiled, readable
 from segpipe.records import Instances, Segmentation
 
 
@@ -26,11 +27,7 @@ def paint(instances: Instances, shape: tuple[int, int]) -> Segmentation:
         crop = instances.masks[label - 1]
         height, width = crop.mask.shape
         target = label_image[crop.y0 : crop.y0 + height, crop.x0 : crop.x0 + width]
-        covered = target[crop.mask]
-        # Of three objects on a pixel each covers one, or is covered by one, that is marked here.
-        overlapping[covered] = True
-        overlapping[label] = covered.any()
-        target[crop.mask] = label
+        _cover(target, readable(crop.mask, np.bool_), label, overlapping)
     hidden = np.flatnonzero(overlapping[1:])
     return Segmentation(
         label_image,
@@ -40,6 +37,26 @@ def paint(instances: Instances, shape: tuple[int, int]) -> Segmentation:
         saturated=instances.saturated,
         n_discarded=instances.n_discarded,
     )
+
+
+@compiled
+def _cover(
+    target: npt.NDArray[np.uint32],
+    mask: npt.NDArray[np.bool_],
+    label: int,
+    overlapping: npt.NDArray[np.bool_],
+) -> None:
+    """Write a label where its mask is, and note which labels share a pixel.
+
+    Of three objects on a pixel each covers one, or is covered by one, that is marked here.
+    """
+    for y in range(mask.shape[0]):
+        for x in range(mask.shape[1]):
+            if mask[y, x]:
+                covered = target[y, x]
+                if covered:
+                    overlapping[covered] = overlapping[label] = True
+                target[y, x] = label
 
 
 def from_label_image(label_image: npt.NDArray[np.integer[Any]]) -> Segmentation:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from segpipe.compiled import compiled
 from segpipe.geometry import Box
 from segpipe.records import CroppedMask
 
@@ -55,20 +56,55 @@ def _paste(
     mask: FloatArray, box: Box, shape: tuple[int, int], threshold: np.float32
 ) -> CroppedMask:
     inside = box.clip(shape)
-    above, below, y_weight = _samples(box.y0, box.height, inside.y0, inside.height, len(mask))
-    left, right, x_weight = _samples(box.x0, box.width, inside.x0, inside.width, len(mask))
-    rows = mask[:, left] * (1 - x_weight) + mask[:, right] * x_weight
-    values = rows[above] * (1 - y_weight[:, None])
-    values += rows[below] * y_weight[:, None]
-    return CroppedMask(inside.y0, inside.x0, values >= threshold)
+    pixels = np.empty((inside.height, inside.width), np.bool_)
+    y, x = inside.y0 - box.y0, inside.x0 - box.x0
+    _interpolate(mask, box.height, box.width, y, x, threshold, pixels)
+    return CroppedMask(inside.y0, inside.x0, pixels)
 
 
+@compiled
+def _interpolate(
+    mask: FloatArray,
+    height: int,
+    width: int,
+    y0: int,
+    x0: int,
+    threshold: np.float32,
+    pixels: npt.NDArray[np.bool_],
+) -> None:
+    """Whether a square mask, enlarged to `height` x `width`, reaches the threshold.
+
+    Args:
+        mask: (S, S).
+        y0, x0: where `pixels` begins in the enlarged mask.
+        pixels: (h, w), written.
+    """
+    one = np.float32(1)
+    left, right, x_weight = _samples(width, x0, pixels.shape[1], len(mask))
+    above, below, y_weight = _samples(height, y0, pixels.shape[0], len(mask))
+    rows = np.empty((len(mask), pixels.shape[1]), np.float32)
+    for y in range(len(mask)):
+        for x in range(pixels.shape[1]):
+            first = mask[y, left[x]] * (one - x_weight[x])
+            rows[y, x] = first + mask[y, right[x]] * x_weight[x]
+    for y in range(pixels.shape[0]):
+        upper, lower, weight = rows[above[y]], rows[below[y]], y_weight[y]
+        for x in range(pixels.shape[1]):
+            pixels[y, x] = upper[x] * (one - weight) + lower[x] * weight >= threshold
+
+
+@compiled
 def _samples(
-    start: int, length: int, inside_start: int, inside_length: int, size: int
+    length: int, start: int, count: int, size: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], FloatArray]:
     """Along one axis: the two mask pixels next to each image pixel, and the second one's weight."""
-    offset = np.arange(inside_start - start, inside_start - start + inside_length, dtype=np.float32)
-    source = np.float32(size / length) * (offset + np.float32(0.5)) - np.float32(0.5)
-    source = np.maximum(source, np.float32(0))
-    first = source.astype(np.int64)
-    return first, np.minimum(first + 1, size - 1), source - first.astype(np.float32)
+    first = np.empty(count, np.int64)
+    second = np.empty(count, np.int64)
+    weight = np.empty(count, np.float32)
+    scale, half = np.float32(size / length), np.float32(0.5)
+    for i in range(count):
+        source = max(scale * (np.float32(start + i) + half) - half, np.float32(0))
+        first[i] = int(source)
+        second[i] = min(first[i] + 1, size - 1)
+        weight[i] = source - np.float32(first[i])
+    return first, second, weight

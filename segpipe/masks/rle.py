@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from segpipe.compiled import compiled, readable
 from segpipe.errors import SpecError
 from segpipe.records import CroppedMask
 
@@ -39,10 +40,8 @@ def encode(mask: CroppedMask, shape: tuple[int, int]) -> str:
         raise ValueError(f"crop {h}x{w} at ({mask.y0}, {mask.x0}) reaches out of {height}x{width}")
     if height * width >= 1 << (_BITS * _MAX_CHARACTERS - 1):
         raise ValueError(f"{height}x{width} pixels are too many for a run-length code")
-    edges = _edges(mask, height)
-    # A mask that holds the image's last pixel has no run after it.
-    inner = edges[edges < height * width]
-    return _to_string(np.diff(inner, prepend=0, append=height * width))
+    runs = _runs(readable(mask.mask, np.bool_), mask.y0, mask.x0, height, width)
+    return _characters(runs).tobytes().decode("ascii")
 
 
 def decode(counts: str, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
@@ -71,32 +70,64 @@ def area(counts: str) -> int:
     return int(_from_string(counts)[1::2].sum())
 
 
-def _edges(mask: CroppedMask, height: int) -> Counts:
-    """Where the value changes, ascending, as positions in the column-major image."""
-    h, w = mask.mask.shape
-    padded = np.zeros((w, h + 2), np.int8)
-    padded[:, 1:-1] = mask.mask.T
-    columns, rows = np.nonzero(np.diff(padded, axis=1))
-    edges = (columns + mask.x0) * height + rows + mask.y0
-    # A run that ends at the image's bottom may go on at the top of the next column: no edge there.
-    starts, ends = edges[0::2], edges[1::2]
-    joined = np.zeros(len(edges), np.bool_)
-    joined[1:-1:2] = joined[2::2] = ends[:-1] == starts[1:]
-    return edges[~joined]
+@compiled
+def _runs(mask: npt.NDArray[np.bool_], y0: int, x0: int, height: int, width: int) -> Counts:
+    """Lengths of the runs of 0, 1, 0, ... in the column-major image."""
+    h, w = mask.shape
+    runs = np.empty(_changes(mask) + 2, np.int64)
+    n = start = 0
+    inside = False
+    for x in range(w):
+        above = (x0 + x) * height + y0
+        for y in range(h):
+            if mask[y, x] != inside:
+                inside = not inside
+                runs[n] = above + y - start
+                start += runs[n]
+                n += 1
+        # A run that ends at the image's bottom may go on at the top of the next column.
+        if inside and (h < height or x == w - 1):
+            inside = False
+            runs[n] = above + h - start
+            start += runs[n]
+            n += 1
+    # A mask that holds the image's last pixel has no run after it.
+    if start < height * width or n == 0:
+        runs[n] = height * width - start
+        n += 1
+    return runs[:n]
 
 
-def _to_string(runs: Counts) -> str:
-    numbers = runs.copy()
-    numbers[3:] -= runs[1:-2]
-    shifted = numbers[:, None] >> (_BITS * np.arange(_MAX_CHARACTERS))
-    # A number is complete when what is left is only copies of the sign bit just written.
-    written_sign = (shifted >> (_BITS - 1)) & 1
-    left = shifted >> _BITS
-    more = left != -written_sign
-    characters = (shifted & (_MORE - 1)) + np.where(more, _MORE, 0) + _ZERO
-    needed = np.ones_like(more)
-    needed[:, 1:] = np.logical_and.accumulate(more[:, :-1], axis=1)
-    return bytes(characters[needed].astype(np.uint8)).decode("ascii")
+@compiled
+def _changes(mask: npt.NDArray[np.bool_]) -> int:
+    """How often the value changes along the columns, with zeros around them."""
+    h, w = mask.shape
+    if h == 0:
+        return 0
+    n = 0
+    for x in range(w):
+        n += mask[0, x] + mask[h - 1, x]
+    for y in range(1, h):
+        for x in range(w):
+            n += mask[y, x] != mask[y - 1, x]
+    return n
+
+
+@compiled
+def _characters(runs: Counts) -> npt.NDArray[np.uint8]:
+    code = np.empty(_MAX_CHARACTERS * len(runs), np.uint8)
+    n = 0
+    for i in range(len(runs)):
+        left = runs[i] - runs[i - 2] if i >= 3 else runs[i]
+        more = True
+        while more:
+            bits = left & (_MORE - 1)
+            left >>= _BITS
+            # A number is complete when what is left is only copies of the sign bit just written.
+            more = left != -(bits >> (_BITS - 1))
+            code[n] = bits + _MORE * more + _ZERO
+            n += 1
+    return code[:n]
 
 
 def _from_string(code: str) -> Counts:

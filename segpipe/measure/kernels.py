@@ -1,19 +1,14 @@
 """Compiled loops over label images; `properties.py` gives them meaning.
 
-All arrays come in as read-only and C-contiguous, since numba compiles one variant per array type.
+All arrays to be read come in as `compiled.readable` gives them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
-
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
-P = ParamSpec("P")
-R = TypeVar("R")
+from segpipe.compiled import compiled
 
 Int64s = npt.NDArray[np.int64]
 Float64s = npt.NDArray[np.float64]
@@ -33,19 +28,7 @@ NOWHERE = -(1 << 40)
 """Further left than any pixel."""
 
 
-def _compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile at the first call and keep the machine code.
-
-    It is kept beside this file, or in the user's cache folder where that is read-only, or not at
-    all where neither can be written: then every process compiles anew.
-    """
-    try:
-        return njit(cache=True, nogil=True, error_model="numpy")(function)
-    except RuntimeError:
-        return njit(nogil=True, error_model="numpy")(function)
-
-
-@_compiled
+@compiled
 def find_boxes(labels: Labels, boxes: Int64s, visible: Int64s) -> int:
     """Tight boxes and pixel counts of labels 1..N, in one pass over the image.
 
@@ -85,7 +68,7 @@ def find_boxes(labels: Labels, boxes: Int64s, visible: Int64s) -> int:
     return largest
 
 
-@_compiled
+@compiled
 def measure_regions(
     labels: Labels,
     wanted: Int64s,
@@ -116,7 +99,7 @@ def measure_regions(
         _scan_intensity(labels, label, boxes[i], left, right, pixels, intensities[i])
 
 
-@_compiled
+@compiled
 def _scan_shape(
     labels: Labels,
     label: np.uint32,
@@ -177,7 +160,7 @@ def _scan_shape(
         shape[ORIENTATION] = 0.5 * np.arctan2(2 * xy, yy - xx)
 
 
-@_compiled
+@compiled
 def _perimeter(rim: npt.NDArray[np.uint8], left: Int64s, right: Int64s) -> float:
     """Length of the border (Benkrid and Crookes, Design and FPGA Implementation of a Perimeter
     Estimator, IMVIP 2000): each border pixel counts by how its border neighbours lie."""
@@ -198,7 +181,7 @@ def _perimeter(rim: npt.NDArray[np.uint8], left: Int64s, right: Int64s) -> float
     return straight + diagonal * SQRT_2 + corner * 0.5 * (1 + SQRT_2)
 
 
-@_compiled
+@compiled
 def _hull_area_twice(left: Int64s, right: Int64s) -> int:
     """Twice the area of the convex hull of the pixels' squares, an exact integer.
 
@@ -232,7 +215,7 @@ def _hull_area_twice(left: Int64s, right: Int64s) -> int:
     return twice
 
 
-@_compiled
+@compiled
 def _scan_intensity(
     labels: Labels,
     label: np.uint32,

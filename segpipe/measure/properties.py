@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from segpipe.compiled import readable
 from segpipe.errors import InvariantError
 from segpipe.measure import kernels
 from segpipe.records import CroppedMask, Pixels, Segmentation
@@ -43,7 +44,7 @@ def measure_objects(segmentation: Segmentation, pixels: Pixels) -> Columns:
     if pixels.ndim != 3 or pixels.shape[:2] != (height, width):
         raise InvariantError(f"pixels {pixels.shape} do not fit a {height} x {width} label image")
     n, channels = segmentation.n_objects, pixels.shape[2]
-    labels, values = _readable(segmentation.label_image, np.uint32), _measurable(pixels)
+    labels, values = readable(segmentation.label_image, np.uint32), _measurable(pixels)
     boxes, visible = _boxes(labels, n)
     shapes = np.empty((n, kernels.N_SHAPES))
     intensities = np.empty((n, kernels.N_INTENSITIES, channels))
@@ -94,10 +95,10 @@ def _measure_own_masks(
             raise InvariantError(f"the mask of label {label} leaves the image")
         if not crop.mask.any():
             raise InvariantError(f"the mask of label {label} has no pixel")
-        mask = _readable(crop.mask, np.uint32)
+        mask = readable(crop.mask, np.uint32)
         box, _ = _boxes(mask, 1)
         row = slice(label - 1, label)
-        pixels = _readable(values[rows, columns], values.dtype)
+        pixels = readable(values[rows, columns], values.dtype)
         kernels.measure_regions(mask, one, box, pixels, shapes[row], intensities[row])
         boxes[row] = box + np.array([crop.y0, crop.x0, crop.y0, crop.x0])
 
@@ -142,11 +143,4 @@ def _intensity_columns(intensities: npt.NDArray[np.float64]) -> Columns:
 def _measurable(pixels: Pixels) -> npt.NDArray[Any]:
     """Pixels in one of the few types that the loops are compiled for, values unchanged."""
     native = pixels.dtype.newbyteorder("=")
-    return _readable(pixels, native if native.type in _COMPILED_TYPES else np.dtype(np.float64))
-
-
-def _readable(array: npt.NDArray[Any], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """A C-contiguous, read-only view of `dtype`; a copy only where it must be one."""
-    view = np.ascontiguousarray(array, dtype).view()
-    view.flags.writeable = False
-    return view
+    return readable(pixels, native if native.type in _COMPILED_TYPES else np.dtype(np.float64))

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from segpipe.compiled import compiled
 from segpipe.spec import UNetOptions
 
 FloatMap = npt.NDArray[np.float32]
@@ -45,9 +45,10 @@ def split_instances(
         The label image (H, W) uint32 with labels 1..N in the order of each object's first pixel,
         row by row, and N scores in [0, 1]: the mean foreground probability in each object.
     """
-    inside = np.pad(foreground > options.foreground_threshold, 1)
-    heights = np.clip(distance - np.float32(options.edge_weight) * edge, 0, 1)
-    levels = np.pad((heights * (_LEVELS - 1)).astype(np.uint8), 1)
+    threshold = np.float32(options.foreground_threshold)
+    levels, inside = _terrain(
+        foreground, threshold, distance, edge, np.float32(options.edge_weight)
+    )
     depth = math.ceil(options.min_depth * (_LEVELS - 1))
     labels, count = _hills(levels.ravel(), inside.ravel(), inside.shape[1], depth)
     labels = labels.reshape(inside.shape)[1:-1, 1:-1]
@@ -84,7 +85,28 @@ def split_classes(
     return semantic, label_image, scores, class_ids[1:]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
+def _terrain(
+    foreground: FloatMap,
+    threshold: np.float32,
+    distance: FloatMap,
+    edge: FloatMap,
+    edge_weight: np.float32,
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    """Heights in `_LEVELS` steps, and which pixels are foreground; both with a border of zeros."""
+    height, width = foreground.shape
+    levels = np.zeros((height + 2, width + 2), np.uint8)
+    inside = np.zeros((height + 2, width + 2), np.bool_)
+    low, high, steps = np.float32(0), np.float32(1), np.float32(_LEVELS - 1)
+    for y in range(height):
+        for x in range(width):
+            inside[y + 1, x + 1] = foreground[y, x] > threshold
+            value = distance[y, x] - edge_weight * edge[y, x]
+            levels[y + 1, x + 1] = np.uint8(min(max(value, low), high) * steps)
+    return levels, inside
+
+
+@compiled
 def _hills(
     levels: npt.NDArray[np.uint8], inside: npt.NDArray[np.bool_], width: int, min_depth: int
 ) -> tuple[npt.NDArray[np.int32], int]:
@@ -98,7 +120,8 @@ def _hills(
     for pixel in _descending(levels, inside):
         root = -1
         for step in (-width, -1, 1, width):
-            if parent[pixel + step] < 0:
+            above = parent[pixel + step]
+            if above < 0 or above == root:
                 continue
             other = _root(parent, pixel + step)
             if root < 0:
@@ -115,7 +138,7 @@ def _hills(
     return _enumerate(parent)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _descending(levels: npt.NDArray[np.uint8], inside: npt.NDArray[np.bool_]) -> Pixels:
     """The pixels inside, highest first, and row by row within a level (a counting sort)."""
     ends = np.zeros(_LEVELS + 1, np.int64)
@@ -132,7 +155,7 @@ def _descending(levels: npt.NDArray[np.uint8], inside: npt.NDArray[np.bool_]) ->
     return order
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _root(parent: Pixels, pixel: int) -> int:
     """The root of a pixel's tree, which is the top of its hill; shortens the way on the way."""
     while parent[pixel] != pixel:
@@ -141,7 +164,7 @@ def _root(parent: Pixels, pixel: int) -> int:
     return pixel
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _enumerate(parent: Pixels) -> tuple[npt.NDArray[np.int32], int]:
     """Trees to labels 1..N, and N; 0 where there is none."""
     labels = np.zeros(parent.size, np.int32)
@@ -156,7 +179,7 @@ def _enumerate(parent: Pixels) -> tuple[npt.NDArray[np.int32], int]:
     return labels, count
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _number(
     labels: npt.NDArray[np.int32], probability: FloatMap, count: int, min_area: int
 ) -> tuple[LabelImage, Scores]:
@@ -166,8 +189,10 @@ def _number(
     height, width = labels.shape
     for y in range(height):
         for x in range(width):
-            area[labels[y, x]] += 1
-            total[labels[y, x]] += probability[y, x]
+            label = labels[y, x]
+            if label > 0:
+                area[label] += 1
+                total[label] += probability[y, x]
     number = np.zeros(count + 1, np.uint32)
     scores = np.empty(count, np.float32)
     label_image = np.zeros(labels.shape, np.uint32)

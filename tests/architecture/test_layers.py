@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS = [
     {"errors", "geometry", "records", "spec", "schema"},
     {
+        "compiled",
         "planning",
         "masks",
         "measure",
@@ -29,6 +30,7 @@ LAYERS = [
     },
     {"readers", "segmenters", "store", "provenance", "machine"},
     {
+        "object_rows",
         "rows",
         "items",
         "batching",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -37,6 +37,7 @@ def dense(masks: list[CroppedMask]) -> np.ndarray:
     return full
 
 
+@settings(deadline=None)
 @given(st.lists(crops(), max_size=8))
 def test_each_pixel_shows_its_first_instance(masks: list[CroppedMask]) -> None:
     full = dense(masks)
@@ -46,6 +47,7 @@ def test_each_pixel_shows_its_first_instance(masks: list[CroppedMask]) -> None:
     assert np.array_equal(shown.label_image, expected)
 
 
+@settings(deadline=None)
 @given(st.lists(crops(), max_size=8))
 def test_own_masks_are_of_exactly_the_overlapping_objects(masks: list[CroppedMask]) -> None:
     full = dense(masks)
@@ -67,6 +69,7 @@ def test_hidden_object_keeps_its_label_and_its_mask() -> None:
     assert segmentation.n_discarded == 3
 
 
+@settings(deadline=None)
 @given(
     hnp.arrays(
         st.sampled_from([np.int32, np.uint8, np.uint32, np.int64]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
@@ -35,6 +35,7 @@ def assert_as_torchvision(
     assert np.all(np.abs(theirs[differs] - threshold) < ROUNDING)
 
 
+@settings(deadline=None)
 @given(
     st.integers(0, 2**32 - 1),
     st.tuples(st.integers(1, 90), st.integers(1, 90)),

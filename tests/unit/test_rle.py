@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco
@@ -31,6 +31,7 @@ def dense(mask: CroppedMask, shape: tuple[int, int]) -> np.ndarray:
     return full
 
 
+@settings(deadline=None)
 @given(crops())
 def test_code_is_that_of_pycocotools_and_comes_back(case) -> None:
     mask, shape = case
@@ -86,6 +87,7 @@ def test_code_of_another_shape_is_refused() -> None:
         rle.decode(code, (4, 6))
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.characters(min_codepoint=48, max_codepoint=111), max_size=12))
 def test_any_text_is_a_mask_or_an_error(code: str) -> None:
     try:
