@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+
+from segpipe.geometry import Box
 
 TILE = 1024
 """Side of the largest inner chunk, pixels: what a reader fetches to see one place."""
 
 SHARD_BYTES = 64 << 20
-"""Raw bytes in a shard, at most: what a writer holds in memory."""
+"""Raw bytes in a shard, at most; a writer holds them compressed."""
 
 SHARD_IMAGES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A part of one image that is an inner chunk of the stack.
+
+    Attributes:
+        shard: index of its shard along the three axes.
+        place: of the chunk in the shard, in C order.
+        box: in the image, which may end within the chunk.
+    """
+
+    shard: tuple[int, int, int]
+    place: int
+    box: Box
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +39,23 @@ class StackLayout:
     shape: tuple[int, int, int]
     chunk: tuple[int, int, int]
     shard: tuple[int, int, int]
+
+    @property
+    def chunks_per_shard(self) -> int:
+        """Inner chunks in one shard."""
+        return math.prod(s // c for s, c in zip(self.shard, self.chunk, strict=True))
+
+    def tiles(self, index: int, shape: tuple[int, int]) -> Iterator[Tile]:
+        """The inner chunks that hold the image at `index`, which has `shape` (H, W)."""
+        _, tile_h, tile_w = self.chunk
+        deep, down, across = self.shard[0], self.shard[1] // tile_h, self.shard[2] // tile_w
+        for row, y in enumerate(range(0, shape[0], tile_h)):
+            for column, x in enumerate(range(0, shape[1], tile_w)):
+                yield Tile(
+                    shard=(index // deep, row // down, column // across),
+                    place=(index % deep * down + row % down) * across + column % across,
+                    box=Box(y, x, y + tile_h, x + tile_w).clip(shape),
+                )
 
 
 def stack_layout(shapes: Iterable[tuple[int, int]], itemsize: int) -> StackLayout:

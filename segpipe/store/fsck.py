@@ -8,6 +8,7 @@ chunk, and the label images hold exactly the objects' labels.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ from segpipe.store import layout
 from segpipe.store.commits import committed, read_commit
 from segpipe.store.compaction import Compaction, compactions
 from segpipe.store.files import Files
-from segpipe.store.masks import read_mask
+from segpipe.store.masks import MaskStack
 from segpipe.store.snapshot import Row
 from segpipe.store.sums import sealed_files
 from segpipe.store.tombstones import hidden_chunks
@@ -190,13 +191,14 @@ def _check_rows(files: Files, commit: Commit, parts: Mapping[str, bytes]) -> Ite
             yield Problem(path, f"object {label} of image {image_id}, which has no result (I6)")
         else:
             labels[image_id][label] = area
+    stack = functools.cache(functools.partial(MaskStack, files))
     for row in ok:
-        yield from _check_labels(files, row, labels[row["image_id"]])
+        yield from _check_labels(stack(row["mask_array"]), row, labels[row["image_id"]])
 
 
-def _check_labels(files: Files, row: Row, areas: dict[int, int]) -> Iterator[Problem]:
+def _check_labels(stack: MaskStack, row: Row, areas: dict[int, int]) -> Iterator[Problem]:
     shape = row["height"], row["width"]
-    found = np.bincount(read_mask(files, row["mask_array"], row["mask_index"], shape).ravel())
+    found = np.bincount(stack.read(row["mask_index"], shape).ravel())
     visible = {label: int(n) for label, n in enumerate(found) if n and label}
     if visible != {label: area for label, area in areas.items() if area}:
         where = f"{row['mask_array']}[{row['mask_index']}]"

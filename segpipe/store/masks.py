@@ -1,15 +1,15 @@
-"""Label images in Zarr v3: one stack per chunk, written a whole shard at a time.
+"""Label images in Zarr v3: one stack per chunk, compressed image by image, written shard by shard.
 
-Zarr encodes into memory; each finished file then goes through the store's own seam, once, with
-its sha256. So there is one way to write, one to crash, and any place that can hold files can
-hold masks.
+zarr-python makes the metadata; what it would do for the pixels is done in `shards`, at a fraction
+of the cost, and each finished file goes through the store's own seam, once, with its sha256. So
+there is one way to write, one to crash, and any place that can hold files can hold masks.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +18,15 @@ from zarr.codecs import ZstdCodec
 from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
-from segpipe.errors import SegpipeError
-from segpipe.planning.shapes import stack_layout
+from segpipe.errors import SegpipeError, StoreError
+from segpipe.planning.shapes import StackLayout, stack_layout
 from segpipe.records import StoredFile
 from segpipe.store.files import Files
+from segpipe.store.shards import ZSTD_LEVEL, Shard, compress, decompress, pack
 
 ArrayName = Literal["label_image", "semantic"]
+
+Mask = npt.NDArray[np.unsignedinteger[Any]]
 
 
 class LabelOverflowError(SegpipeError):
@@ -50,18 +53,14 @@ class MaskWriter:
             shapes: (height, width) of every image that may be appended.
             dtypes: the arrays to write and their types.
         """
+        sizes = list(shapes)
         self._files = files
         self._group = group
-        self._memory: dict[str, Buffer] = {}
         self._written: dict[str, StoredFile] = {}
         self._folders: set[str] = {group}
-        self._count = 0
-        root = zarr.create_group(MemoryStore(self._memory), zarr_format=3)
-        self._stacks = {
-            name: _Stack(root, name, list(shapes), dtype) for name, dtype in dtypes.items()
-        }
+        self._stacks = {name: _Stack(sizes, dtype) for name, dtype in dtypes.items()}
 
-    def append(self, images: Mapping[ArrayName, npt.NDArray[np.unsignedinteger[Any]]]) -> int:
+    def append(self, images: Mapping[ArrayName, Mask]) -> int:
         """Add the masks of one image, one (H, W) array per stack.
 
         Returns:
@@ -72,15 +71,16 @@ class MaskWriter:
         """
         for name, stack in self._stacks.items():
             stack.append(images[name])
-        self._drain()
-        self._count += 1
-        return self._count - 1
+            if stack.full:
+                self._write_shards(name)
+        return stack.count - 1
 
     def close(self) -> dict[str, StoredFile]:
         """Write what is left; the stacks are as long as the number of images appended."""
-        for stack in self._stacks.values():
-            stack.close()
-        self._drain(metadata=True)
+        for name in self._stacks:
+            self._write_shards(name)
+        for path, data in sorted(self._metadata().items()):
+            self._write(path, data.to_bytes())
         return self._written
 
     @property
@@ -88,78 +88,135 @@ class MaskWriter:
         """Folders that hold the files written so far."""
         return self._folders
 
-    def _drain(self, metadata: bool = False) -> None:
-        for key in sorted(self._memory):
-            if key.endswith("zarr.json") and not metadata:
-                continue
-            data = self._memory.pop(key).to_bytes()
-            path = f"{self._group}/{key}"
-            self._files.write(path, data)
-            self._written[path] = StoredFile(len(data), hashlib.sha256(data).hexdigest())
-            self._folders.add(path.rpartition("/")[0])
+    def _write_shards(self, name: ArrayName) -> None:
+        for key, data in self._stacks[name].take_shards().items():
+            self._write(f"{name}/{key}", data)
+
+    def _metadata(self) -> dict[str, Buffer]:
+        memory: dict[str, Buffer] = {}
+        root = zarr.create_group(MemoryStore(memory), zarr_format=3)
+        for name, stack in self._stacks.items():
+            root.create_array(
+                name,
+                shape=(stack.count, *stack.layout.shape[1:]),
+                dtype=stack.dtype,
+                chunks=stack.layout.chunk,
+                shards=stack.layout.shard,
+                compressors=ZstdCodec(level=ZSTD_LEVEL),
+                fill_value=0,
+                dimension_names=("image", "y", "x"),
+            )
+        return memory
+
+    def _write(self, path: str, data: bytes) -> None:
+        path = f"{self._group}/{path}"
+        self._files.write(path, data)
+        self._written[path] = StoredFile(len(data), hashlib.sha256(data).hexdigest())
+        self._folders.add(path.rpartition("/")[0])
 
 
 class _Stack:
-    """One array (N, H, W) and the images that wait for their shard to be full."""
+    """One array (N, H, W): how far it is, and the compressed images of the shards in the making."""
 
-    def __init__(
-        self,
-        root: zarr.Group,
-        name: str,
-        shapes: list[tuple[int, int]],
-        dtype: type[np.unsignedinteger[Any]],
-    ) -> None:
-        layout = stack_layout(shapes, np.dtype(dtype).itemsize)
-        self._array: zarr.Array[Any] = root.create_array(
-            name,
-            shape=layout.shape,
-            dtype=dtype,
-            chunks=layout.chunk,
-            shards=layout.shard,
-            compressors=ZstdCodec(level=1),
-            fill_value=0,
-            dimension_names=("image", "y", "x"),
-        )
-        self._depth = layout.shard[0]
-        self._limit = int(np.iinfo(dtype).max)
-        self._waiting: list[npt.NDArray[np.unsignedinteger[Any]]] = []
-        self._start = 0
+    def __init__(self, shapes: list[tuple[int, int]], dtype: type[np.unsignedinteger[Any]]) -> None:
+        self.dtype = np.dtype(dtype)
+        self.layout = stack_layout(shapes, self.dtype.itemsize)
+        self.count = 0
+        self._chunk = np.zeros(self.layout.chunk[1:], self.dtype.newbyteorder("<"))
+        self._shards: dict[str, list[bytes | None]] = {}
 
-    def append(self, image: npt.NDArray[np.unsignedinteger[Any]]) -> None:
-        if image.size and int(image.max()) > self._limit:
-            raise LabelOverflowError(f"label {int(image.max())} exceeds {self._limit}")
-        self._waiting.append(image)
-        if len(self._waiting) == self._depth:
-            self._flush()
+    @property
+    def full(self) -> bool:
+        """Whether the shards in the making are complete."""
+        return self.count % self.layout.shard[0] == 0
 
-    def close(self) -> None:
-        self._flush()
-        self._array.resize((self._start, *self._array.shape[1:]))
+    def append(self, image: Mask) -> None:
+        limit = int(np.iinfo(self.dtype).max)
+        for tile in self.layout.tiles(self.count, image.shape):
+            pixels = image[tile.box.slices]
+            largest = int(pixels.max())
+            if largest > limit:
+                raise LabelOverflowError(f"label {largest} exceeds {limit}")
+            if largest:
+                empty: list[bytes | None] = [None] * self.layout.chunks_per_shard
+                chunks = self._shards.setdefault(_key(tile.shard), empty)
+                chunks[tile.place] = self._compress(pixels)
+        self.count += 1
 
-    def _flush(self) -> None:
-        if not self._waiting:
-            return
-        height = max(image.shape[0] for image in self._waiting)
-        width = max(image.shape[1] for image in self._waiting)
-        block = np.zeros((len(self._waiting), height, width), self._array.dtype)
-        for index, image in enumerate(self._waiting):
-            block[index, : image.shape[0], : image.shape[1]] = image
-        stop = self._start + len(block)
-        self._array[self._start : stop, :height, :width] = block
-        self._start = stop
-        self._waiting.clear()
+    def take_shards(self) -> dict[str, bytes]:
+        """Key -> bytes of the shards in the making; those without a label are not there."""
+        shards, self._shards = self._shards, {}
+        return {key: pack(chunks) for key, chunks in sorted(shards.items())}
+
+    def _compress(self, pixels: Mask) -> bytes:
+        height, width = pixels.shape
+        self._chunk[height:] = 0
+        self._chunk[:height, width:] = 0
+        self._chunk[:height, :width] = pixels
+        return compress(self._chunk)
 
 
-def read_mask(
-    files: Files, array: str, index: int, shape: tuple[int, int]
-) -> npt.NDArray[np.unsignedinteger[Any]]:
-    """One image's (H, W) plane of a stack, without the padding.
+def _key(shard: tuple[int, int, int]) -> str:
+    return "/".join(("c", *map(str, shard)))
 
-    Args:
-        files: the store.
-        array: path of the array, relative to the store, as in the column `mask_array`.
-        index: as in the column `mask_index`.
-        shape: (height, width) of the image.
+
+class MaskStack:
+    """A stack of masks, open for reading; the file of the last shard is kept, as it is stored.
+
+    Raises:
+        StoreError: it is not an array that `MaskWriter` has written.
     """
-    stack = zarr.open_array(files.zarr(array), mode="r", zarr_format=3)
-    return np.asarray(stack[index, : shape[0], : shape[1]])
+
+    def __init__(self, files: Files, path: str) -> None:
+        """`path` of the array is relative to the store, as in the column `mask_array`."""
+        array = zarr.open_array(files.zarr(path), mode="r", zarr_format=3)
+        if array.shards is None or len(array.shape) != 3:
+            raise StoreError(f"{path}: is not a stack of masks; run `segpipe fsck`")
+        sizes = array.shape, array.chunks, array.shards
+        self._layout = StackLayout(*(cast("tuple[int, int, int]", size) for size in sizes))
+        self._dtype = array.dtype
+        self._files = files
+        self._path = path
+        self._last: tuple[str, Shard | None] = "", None
+
+    def read(self, index: int, shape: tuple[int, int]) -> Mask:
+        """One image's (H, W) plane, without the padding.
+
+        Args:
+            index: as in the column `mask_index`.
+            shape: (height, width) of the image.
+
+        Raises:
+            StoreError: the file is damaged.
+        """
+        mask = np.zeros(shape, self._dtype)
+        for tile in self._layout.tiles(index, shape):
+            key = _key(tile.shard)
+            try:
+                chunk = self._chunk(key, tile.place)
+            except (OSError, ValueError) as error:
+                raise StoreError(f"{self._path}/{key}: {error}; run `segpipe fsck`") from error
+            if chunk is not None:
+                mask[tile.box.slices] = chunk[: tile.box.height, : tile.box.width]
+        return mask
+
+    def _chunk(self, key: str, place: int) -> Mask | None:
+        last, shard = self._last
+        if key != last:
+            shard = self._shard(key)
+            self._last = key, shard
+        frame = shard.chunk(place) if shard else None
+        if frame is None:
+            return None
+        shape = self._layout.chunk[1:]
+        size = shape[0] * shape[1] * self._dtype.itemsize
+        data = np.frombuffer(decompress(frame, size), self._dtype.newbyteorder("<"))
+        return data.reshape(shape)
+
+    def _shard(self, key: str) -> Shard | None:
+        """None where no file is stored, since there would be no label in it."""
+        try:
+            data = self._files.read(f"{self._path}/{key}")
+        except FileNotFoundError:
+            return None
+        return Shard(data, self._layout.chunks_per_shard)

@@ -22,7 +22,7 @@ from segpipe.store.addresses import files_at
 from segpipe.store.compaction import newest_compaction
 from segpipe.store.files import Files, LocalFiles
 from segpipe.store.leases import live_runs
-from segpipe.store.masks import read_mask
+from segpipe.store.masks import MaskStack
 from segpipe.store.tombstones import hidden_chunks, is_forgotten
 
 Row = dict[str, Any]
@@ -41,6 +41,7 @@ class Snapshot:
         published = (name.removesuffix(".parquet") for name in files.names("images"))
         self.chunk_ids = tuple(sorted(chunk for chunk in published if chunk not in hidden))
         self._chunk_objects = functools.lru_cache(maxsize=4)(self._read_chunk_objects)
+        self._stack = functools.lru_cache(maxsize=4)(functools.partial(MaskStack, files))
 
     def of_model(self, model: str | None) -> Snapshot:
         """The same store, where images have only the results of one model; None for all models.
@@ -156,7 +157,7 @@ class Snapshot:
         if image["status"] != "ok":
             raise SpecError(f"{image['path']}: has no masks: {image['reason']}: {image['detail']}")
         shape = image["height"], image["width"]
-        return read_mask(self.files, image[column], image["mask_index"], shape)
+        return self._stack(image[column]).read(image["mask_index"], shape)
 
     def _read_chunk_objects(self, chunk_id: str) -> pa.Table:
         part = layout.published_part(chunk_id, "objects")
