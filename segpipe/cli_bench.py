@@ -64,3 +64,51 @@ def family(
     outcomes = compare(contestants, found, rounds, lambda name: typer.echo(name, err=True))
     report = FamilyReport(outcomes, describe_conditions(models, found, rounds, threads))
     typer.echo(json.dumps(report.to_dict()) if as_json else report.to_text())
+
+
+@bench.command()
+def store(
+    images: Annotated[int, typer.Option(min=1, help="Label images to write and read.")] = 256,
+    size: Annotated[int, typer.Option(min=16, help="Side of these images, in pixels.")] = 512,
+    objects: Annotated[int, typer.Option(min=1, help="To paste into 2000 x 2000 pixels.")] = 500,
+    rounds: Annotated[int, typer.Option(min=1, help="Of which the median counts.")] = 3,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where to write; it is removed again. [default: temporary]"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure masks, tables, a commit, and the way from a detector's answer to a label image.
+
+    \b
+    segpipe bench store
+    segpipe bench store --images 1000 --out /mnt/archive
+
+    The folder decides what is measured of the disk: files are on stable storage when they count.
+    """
+    import tempfile
+
+    from segpipe.bench.conditions import describe_conditions
+    from segpipe.bench.pasting import measure_pasting
+    from segpipe.bench.store import (
+        measure_commit,
+        measure_masks,
+        measure_table,
+        simulated_fields,
+    )
+    from segpipe.bench.store_report import StoreReport
+
+    if out is not None and not out.is_dir():
+        raise SpecError(f"--out {out}: is no folder; make it first, or leave the option out")
+    fields = simulated_fields(size, images)
+    with tempfile.TemporaryDirectory(dir=out) as made:
+        report = StoreReport(
+            size,
+            rounds,
+            measure_masks(Path(made), fields, images, rounds),
+            measure_table(fields, rounds),
+            measure_commit(Path(made), fields, rounds),
+            measure_pasting(objects, rounds),
+            describe_conditions(),
+        )
+    typer.echo(json.dumps(report.to_dict()) if as_json else report.to_text())
