@@ -118,19 +118,18 @@ def _scan_shape(
     y0, x0, y1, x1 = box
     n = sum_y = sum_x = sum_yy = sum_xx = sum_xy = 0
     for y in range(y0, y1):
-        v = 2 * (y - y0) - (y1 - y0 - 1)
+        row, v = y - y0, 2 * (y - y0) - (y1 - y0 - 1)
+        count = sum_u = sum_uu = 0
         for x in range(x0, x1):
             if labels[y, x] != label:
                 continue
+            if count == 0:
+                left[row] = x - x0
+            end = x - x0 + 1
             u = 2 * (x - x0) - (x1 - x0 - 1)
-            n += 1
-            sum_y += v
-            sum_x += u
-            sum_yy += v * v
-            sum_xx += u * u
-            sum_xy += u * v
-            left[y - y0] = min(left[y - y0], x - x0)
-            right[y - y0] = x - x0 + 1
+            count += 1
+            sum_u += u
+            sum_uu += u * u
             inner = 0 < y < height - 1 and 0 < x < width - 1
             if not (
                 inner
@@ -139,7 +138,15 @@ def _scan_shape(
                 and labels[y, x - 1] == label
                 and labels[y, x + 1] == label
             ):
-                rim[y - y0 + 1, x - x0 + 1] = 1
+                rim[row + 1, x - x0 + 1] = 1
+        if count:
+            right[row] = end
+        n += count
+        sum_y += count * v
+        sum_x += sum_u
+        sum_yy += count * v * v
+        sum_xx += sum_uu
+        sum_xy += sum_u * v
     mean_y, mean_x = sum_y / n, sum_x / n
     shape[AREA] = n
     shape[CENTROID_Y] = 0.5 * (y1 - y0 - 1 + mean_y)
