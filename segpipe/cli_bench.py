@@ -55,14 +55,14 @@ def family(
     if truth is not None and images is None:
         raise SpecError(f"--truth {truth}: of which images? The simulated ones have their own")
     from segpipe.bench.family import build_family, compare
-    from segpipe.bench.family_report import FamilyReport, describe_conditions
+    from segpipe.bench.family_report import FamilyReport, describe_comparison
     from segpipe.bench.images import read_images, simulated_images
 
     threads = threads or len(os.sched_getaffinity(0))
     models, contestants = build_family(rcnn, mask_rcnn, device, threads)
     found = read_images(images, truth) if images else simulated_images()
     outcomes = compare(contestants, found, rounds, lambda name: typer.echo(name, err=True))
-    report = FamilyReport(outcomes, describe_conditions(models, found, rounds, threads))
+    report = FamilyReport(outcomes, describe_comparison(models, found, rounds, threads))
     typer.echo(json.dumps(report.to_dict()) if as_json else report.to_text())
 
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from segpipe.bench.conditions import Conditions, describe_conditions
 from segpipe.bench.family import FASTER, MASK, R_CNN, RECALL_AT, Outcome
 from segpipe.bench.images import BenchImage
-from segpipe.provenance.environment import cpu_model, installed_packages
+from segpipe.bench.table import table
 from segpipe.segmenters.catalog import ResolvedModel
 
 PACKAGES = ("segpipe", "torch", "torchvision", "timm", "opencv-contrib-python-headless", "numpy")
@@ -18,28 +19,29 @@ _MILLISECONDS = 1000.0
 
 
 @dataclass(frozen=True, slots=True)
-class Conditions:
-    """What numbers like these depend on.
+class FamilyConditions:
+    """What numbers like these depend on besides the machine.
 
     Attributes:
-        device: name of the processor or the accelerator.
-        threads: of torch.
+        machine: and the versions.
         precision: of each model.
         rounds: that the median is of.
         sizes: `height x width` -> number of images.
         models: name in the family -> the model's name, and the first digits of its sha256.
         options: name in the family -> the model's options.
-        packages: versions.
     """
 
-    device: str
-    threads: int
+    machine: Conditions
     precision: dict[str, str]
     rounds: int
     sizes: dict[str, int]
     models: dict[str, str]
     options: dict[str, dict[str, Any]]
-    packages: dict[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON, flat."""
+        own = asdict(self)
+        return {**own.pop("machine"), **own}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class FamilyReport:
     """Outcomes by name, and the conditions."""
 
     outcomes: dict[str, Outcome]
-    conditions: Conditions
+    conditions: FamilyConditions
 
     def slower(self, name: str) -> float:
         """How many times as long as Mask R-CNN a model takes for an image."""
@@ -56,8 +58,9 @@ class FamilyReport:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON; times in milliseconds per image, `recall` by number of proposals."""
         return {
+            "benchmark": "family",
             "models": {name: self._model_dict(name) for name in self.outcomes},
-            "conditions": asdict(self.conditions),
+            "conditions": self.conditions.to_dict(),
         }
 
     def to_text(self) -> str:
@@ -101,7 +104,7 @@ class FamilyReport:
                     "-" if outcome.box_ap50 is None else f"{outcome.box_ap50:.3f}",
                 )
             )
-        return _table(rows)
+        return table(rows)
 
     def _recalls(self) -> str:
         """Faster and Mask R-CNN propose the same."""
@@ -110,35 +113,30 @@ class FamilyReport:
             outcome = self.outcomes[name]
             shares = (f"{share:.3f}" for share in outcome.recall or ())
             rows.append((label, *shares, f"{outcome.proposals:,.0f}"))
-        return _table(rows)
+        return table(rows)
 
     def _conditions(self) -> str:
         found = self.conditions
         sizes = ", ".join(f"{count} of {size}" for size, count in found.sizes.items())
-        packages = ", ".join(f"{name} {version}" for name, version in found.packages.items())
         models = ", ".join(f"{name}: {model}" for name, model in found.models.items())
         precisions = ", ".join(dict.fromkeys(found.precision.values()))
-        threads = f"{found.threads} thread{'s' * (found.threads != 1)}"
         return (
             f"images: {sizes}; median of {found.rounds} rounds after one to warm up\n"
-            f"{found.device}; torch with {threads}, {precisions}\n"
-            f"{models}\n{packages}"
+            f"{models}; {precisions}\n{found.machine.to_text()}"
         )
 
 
-def describe_conditions(
+def describe_comparison(
     models: Mapping[str, ResolvedModel],
     images: Sequence[BenchImage],
     rounds: int,
     threads: int,
-) -> Conditions:
+) -> FamilyConditions:
     """The conditions of a comparison on this machine."""
     specs = {name: model.spec for name, model in models.items()}
     sizes = Counter("{} x {}".format(*one.image.header.shape) for one in images)
-    installed = installed_packages()
-    return Conditions(
-        device=_device(specs[MASK].device),
-        threads=threads,
+    return FamilyConditions(
+        machine=describe_conditions(specs[MASK].device, threads, PACKAGES),
         precision={name: spec.precision for name, spec in specs.items()},
         rounds=rounds,
         sizes=dict(sizes),
@@ -147,21 +145,4 @@ def describe_conditions(
             for name, spec in specs.items()
         },
         options={name: spec.options.model_dump() for name, spec in specs.items()},
-        packages={name: installed[name] for name in PACKAGES if name in installed},
-    )
-
-
-def _device(kind: str) -> str:
-    if kind == "cpu":
-        return cpu_model()
-    from segpipe.segmenters.devices import device_name
-
-    return device_name()
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    """Aligned columns, the first to the left, numbers to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
     )
