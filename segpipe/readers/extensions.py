@@ -6,7 +6,7 @@ reason and not as a silence. What a file is, its content decides.
 
 from __future__ import annotations
 
-from segpipe.readers.names import suffix
+import functools
 
 READ = frozenset({
     ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".btf", ".tf8", ".lsm",
@@ -27,7 +27,14 @@ def is_image_name(name: bytes) -> bool:
     Names that begin with `._` are what macOS leaves beside files on foreign disks and in
     archives: they carry an image's extension and no image.
     """
-    return suffix(name) in KNOWN and not name.rpartition(b"/")[2].startswith(b"._")
+    last = name.rstrip(b"/").rpartition(b"/")[2]
+    stem, _, extension = last.rpartition(b".")
+    return bool(stem) and _is_known(extension) and not last.startswith(b"._")
+
+
+@functools.lru_cache(maxsize=256)
+def _is_known(extension: bytes) -> bool:
+    return f".{extension.decode(errors='replace')}".lower() in KNOWN
 
 
 def is_archive_name(name: bytes) -> bool:

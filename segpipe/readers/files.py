@@ -64,8 +64,13 @@ def open_file(path: str) -> tuple[BinaryIO, os.stat_result]:
     return os.fdopen(descriptor, "rb"), found
 
 
-def file_ref(path: str, shown: str) -> ImageRef:
-    """The file at `path` as a member of a collection, refused where it cannot be read."""
+def file_ref(path: str, shown: str, uri: str | None = None) -> ImageRef:
+    """The file at `path` as a member of a collection, refused where it cannot be read.
+
+    Args:
+        uri: of the path, where it is known already.
+    """
+    uri = uri or file_uri(path)
     size, mtime_ns = 0, 0
     try:
         found = os.stat(path)  # noqa: PTH116 - one call per image, on a string
@@ -79,8 +84,8 @@ def file_ref(path: str, shown: str) -> ImageRef:
         detail = problem.detail
         if problem.reason is Reason.NOT_FOUND and _is_link(path):
             detail = "a link to something that is not there"
-        return ImageRef(file_uri(path), shown, size, mtime_ns, problem.reason, detail)
-    return ImageRef(file_uri(path), shown, size, mtime_ns)
+        return ImageRef(uri, shown, size, mtime_ns, problem.reason, detail)
+    return ImageRef(uri, shown, size, mtime_ns)
 
 
 def _is_link(path: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from segpipe.readers.extensions import is_image_name
 from segpipe.readers.files import file_ref, refusal
@@ -20,6 +21,19 @@ class _Entry:
     is_link: bool
 
 
+class _Folder:
+    """A folder on the way down, with the beginning of the names of all that is in it."""
+
+    def __init__(self, path: str, uri: str, shown: str) -> None:
+        self.entries = _entries(path, uri, shown)
+        self._uri = uri if uri.endswith("/") else f"{uri}/"
+        self._shown = f"{shown}/" if shown else ""
+
+    def names(self, entry: _Entry) -> tuple[str, str]:
+        """(uri, readable path) of an entry."""
+        return self._uri + quote(entry.name), self._shown + readable(entry.name)
+
+
 def walk_folder(root: str) -> Iterator[ImageRef | None]:
     """The images under `root`, depth first, names in the order of their bytes.
 
@@ -30,22 +44,23 @@ def walk_folder(root: str) -> Iterator[ImageRef | None]:
     """
     inside = os.path.realpath(root) + os.sep
     seen = {_identity(root)}
-    stack = [_entries(root, root)]
+    stack = [_Folder(root, file_uri(root), "")]
     while stack:
-        entry = next(stack[-1], None)
+        entry = next(stack[-1].entries, None)
         if isinstance(entry, _Entry) and entry.is_folder:
             if not _leads_back(entry, inside, seen):
-                stack.append(_entries(entry.path, root))
+                stack.append(_Folder(entry.path, *stack[-1].names(entry)))
         elif isinstance(entry, _Entry):
             image = is_image_name(entry.name)
-            yield file_ref(entry.path, _shown(entry.path, root)) if image else None
+            uri, shown = stack[-1].names(entry)
+            yield file_ref(entry.path, shown, uri) if image else None
         elif entry is not None:
             yield entry
         else:
             stack.pop()
 
 
-def _entries(folder: str, root: str) -> Iterator[_Entry | ImageRef]:
+def _entries(folder: str, uri: str, shown: str) -> Iterator[_Entry | ImageRef]:
     """Sorted entries of `folder`, or itself, refused, when it cannot be read."""
     try:
         with os.scandir(folder) as found:
@@ -56,7 +71,7 @@ def _entries(folder: str, root: str) -> Iterator[_Entry | ImageRef]:
     except OSError as error:
         problem = refusal(error)
         detail = f"the folder cannot be read: {problem.detail}"
-        yield ImageRef(file_uri(folder), _shown(folder, root), 0, 0, problem.reason, detail)
+        yield ImageRef(uri, shown or ".", 0, 0, problem.reason, detail)
         return
     yield from sorted(entries, key=lambda entry: entry.name)
 
@@ -85,7 +100,3 @@ def _leads_back(entry: _Entry, inside: str, seen: set[tuple[int, int]]) -> bool:
 def _identity(folder: str) -> tuple[int, int]:
     found = os.stat(folder)  # noqa: PTH116 - a string, as everywhere on this path
     return found.st_dev, found.st_ino
-
-
-def _shown(path: str, root: str) -> str:
-    return readable(os.fsencode(os.path.relpath(path, root)))

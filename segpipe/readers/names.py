@@ -8,7 +8,6 @@ holds a `!` of its own, and `!/` separates an archive from its member without do
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from urllib.parse import quote, unquote_to_bytes
 
 _SCHEME = "file://"
@@ -52,8 +51,3 @@ def readable(name: bytes) -> str:
 
 def _percent(char: str) -> str:
     return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogateescape"))
-
-
-def suffix(name: bytes) -> str:
-    """Lower-case extension with its dot, or an empty string."""
-    return Path(readable(name)).suffix.lower()

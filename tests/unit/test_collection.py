@@ -85,6 +85,21 @@ def test_ignored_counts_the_files_whose_extension_is_no_images(tmp_path):
         assert listing.ignored == 3
 
 
+def test_names_without_an_extension_are_no_images(tmp_path):
+    touch(tmp_path, ".png", "png", "a.png.", "..png", "b.PnG", "c.tar.png")
+    assert paths(tmp_path) == ["..png", "b.PnG", "c.tar.png"]
+
+
+@pytest.mark.parametrize("given", ["{}/", "{}//", "{}/sub/..", "{}/./"])
+def test_a_folder_is_listed_by_whatever_name(tmp_path, given):
+    touch(tmp_path, "a.png", "sub/b c.png")
+    plain = list(list_collection(str(tmp_path)))
+    assert list(list_collection(given.format(tmp_path))) == plain
+    assert [ref.uri for ref in plain] == [
+        file_uri(str(tmp_path / name)) for name in ("a.png", "sub/b c.png")
+    ]
+
+
 def test_formats_that_are_not_read_are_listed_too(tmp_path):
     touch(tmp_path, "a.svg", "b.EPS", "c.heic", "d.psd", "e.gif")
     assert len(paths(tmp_path)) == 5
