@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from prefect import flow, task
@@ -16,9 +17,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from segpipe.flows.artifacts import ShownProgress
 
-from segpipe.engine import connect
 from segpipe.errors import EngineError
-from segpipe.execution import Progress, Run
+from segpipe.execution import Progress, Run, planned
 from segpipe.records import RunSummary
 from segpipe.spec import RunSpec
 
@@ -29,29 +29,28 @@ RETRIES = 2
 
 
 @flow(name="segment", validate_parameters=True, persist_result=False)
-def segment(spec: RunSpec, observe: Any = None, ended: Any = None) -> RunSummary:
+def segment(spec: RunSpec, observe: Any = None, ended: Any = None, run: Any = None) -> RunSummary:
     """Segment what is new in a collection.
 
     Args:
         spec: what to do; a deployment gives it as a mapping with the same keys.
         observe: called with a `Progress` after the plan and after each chunk.
         ended: called once with the summary, or with the exception that ended the work.
+        run: of this spec, planned already; None to plan it here.
     """
     ended = ended or _ignore
     try:
-        run = Run(spec)
-        with run.recorded():
-            if run.plan.chunks:
-                process_chunks(run, observe or _ignore)
+        with nullcontext(run) if run else planned(spec) as run:
+            summary = _work(run, observe or _ignore)
     except BaseException as error:
         ended(error)
         raise
-    ended(run.summary)
-    return run.summary
+    ended(summary)
+    return summary
 
 
-def segment_here(spec: RunSpec, observe: Observer | None = None) -> RunSummary:
-    """Call the flow in this process.
+def segment_here(run: Run, observe: Observer | None = None) -> RunSummary:
+    """Call the flow in this process, on a run that is planned already.
 
     What the work came to is returned or raised even if the Prefect server is gone by then: Prefect
     raises that it cannot say so to its server.
@@ -62,7 +61,7 @@ def segment_here(spec: RunSpec, observe: Observer | None = None) -> RunSummary:
     outcome: list[RunSummary | BaseException] = []
     try:
         with temporary_settings(set_defaults={PREFECT_CLIENT_MAX_RETRIES: RETRIES}):
-            return segment(spec, observe, outcome.append)
+            return segment(run.spec, observe, outcome.append, run)
     except Exception as error:
         url = PREFECT_API_URL.value()
         if not outcome:
@@ -79,14 +78,20 @@ def segment_here(spec: RunSpec, observe: Observer | None = None) -> RunSummary:
 
 @task(name="process chunks", cache_policy=NO_CACHE, persist_result=False)
 def process_chunks(run: Run, observe: Observer) -> None:
-    """Drive the cluster through the plan."""
+    """Drive the workers through the plan."""
     shown = ShownProgress()
     observe(run.progress)
-    with connect(run.workers, run.spec.dask_address, run.memory) as client:
-        for progress in run.process(client):
-            observe(progress)
-            shown.update(progress)
+    for progress in run.process():
+        observe(progress)
+        shown.update(progress)
     shown.finish(run)
+
+
+def _work(run: Run, observe: Observer) -> RunSummary:
+    with run.recorded():
+        if run.plan.chunks:
+            process_chunks(run, observe)
+    return run.summary
 
 
 def _ignore(said: object) -> None:

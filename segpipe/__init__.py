@@ -36,14 +36,16 @@ def run(spec: RunSpec, observe: Callable[[Progress], None] | None = None) -> Run
         SpecError: something that was asked for cannot be done as asked.
         SegpipeError: the run failed; what is committed stays, and the next run goes on from it.
     """
-    from segpipe.execution import check
+    from segpipe.flows.embedded import expect_server, prefect_api
 
-    check(spec)  # What is asked wrongly is told before any server starts.
-    from segpipe.flows.embedded import prefect_api
-    from segpipe.flows.segment import segment_here
+    expect_server()  # It takes seconds to import what it needs; until it is told, it does no more.
+    from segpipe.execution import planned
 
-    with prefect_api():
-        summary: RunSummary = segment_here(spec, observe)
+    with planned(spec) as run:  # What is asked wrongly is told before any server starts.
+        from segpipe.flows.segment import segment_here
+
+        with prefect_api():
+            summary: RunSummary = segment_here(run, observe)
     return summary
 
 

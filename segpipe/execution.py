@@ -1,7 +1,8 @@
 """One run, from what was asked to what came of it; how it is scheduled is not its matter.
 
-A flow makes a `Run`, hands it a cluster, and looks at its progress. The record is written when
-work starts and again when it ends, however it ends; the commits alone say what is done.
+`planned` makes a `Run` and has its workers come; a flow lets it work and looks at its progress. The
+record is written when work starts and again when it ends, however it ends; the commits alone say
+what is done.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,19 +20,21 @@ from typing import TYPE_CHECKING
 import pyarrow.dataset as ds
 
 from segpipe.errors import SpecError
+from segpipe.history import done_images, failed_images
 from segpipe.planning.chunks import Planner
-from segpipe.provenance.crate import crate_json
 from segpipe.provenance.environment import describe_environment
 from segpipe.provenance.record import (
     Device,
     FailedImage,
     PlanSummary,
     Status,
+    WorkerKind,
     finish_record,
     start_record,
 )
+from segpipe.provenance.tally import Tally
 from segpipe.readers import list_collection
-from segpipe.records import Chunk, Commit, ImageRef, RunSummary
+from segpipe.records import Chunk, RunSummary
 from segpipe.segmenters.catalog import ResolvedModel, resolve
 from segpipe.segmenters.devices import device_count, device_name
 from segpipe.spec import RunSpec, parse
@@ -43,7 +47,7 @@ from segpipe.store.recover import recover
 from segpipe.store.sums import seal, unseal
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from segpipe.engine import Staff
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +70,6 @@ class Progress:
     def seconds_left(self) -> float | None:
         """At the rate so far; None before the first image."""
         return (self.total - self.done) / self.rate if self.done else None
-
-
-def check(spec: RunSpec) -> None:
-    """A quick look at what was asked, before anything starts.
-
-    Raises:
-        SpecError: there is no such model, option or source, or the store cannot be one.
-    """
-    resolve(spec)
-    next(iter(list_collection(spec.source)))  # An empty collection says so at its end.
-    create_store(spec.store)
 
 
 class Run:
@@ -105,7 +98,9 @@ class Run:
         self.files.probe()
         recover(self.files)
         self.plan = self._make_plan()
-        self._commits: list[Commit] = []
+        self._tally = Tally()
+        self._staff: Future[Staff]
+        self._workers: tuple[WorkerKind, ...] = ()
         environment = describe_environment()
         device = self.model.spec.device
         name = device_name() if device == "cuda" else environment["cpu"]
@@ -119,13 +114,14 @@ class Run:
             threads=self.threads or 0,
             plan=self.plan,
         )
+        self._planning = time.perf_counter() - self._clock
 
     @property
     def workers(self) -> int:
         """Local worker processes: as asked, or one per GPU, or one that uses every core."""
         if self.spec.workers is not None:
             return self.spec.workers
-        return device_count() if self.model.spec.device == "cuda" else 1
+        return max(1, device_count()) if self.model.spec.device == "cuda" else 1
 
     @property
     def threads(self) -> int | None:
@@ -139,26 +135,40 @@ class Run:
         """Bytes that a worker may use; None where that was not said."""
         return None if self.spec.memory_gb is None else int(self.spec.memory_gb * 1e9)
 
-    def process(self, client: Client) -> Iterator[Progress]:
-        """Do the plan on a cluster, saying after each chunk where the run stands."""
-        from segpipe.engine import Work, run_chunks
+    @contextmanager
+    def staffed(self) -> Iterator[None]:
+        """Inside the block the run has workers, if it needs any; they come while it goes on."""
+        if not self.plan.chunks:
+            yield
+            return
+        from segpipe.engine import Work, connect, staffed
 
-        model = self.model
-        work = Work(self.run_id, self.files.address, model.spec, model.weights_path, self.threads)
-        for commit in run_chunks(client, work, self._chunks()):
-            self._commits.append(commit)
+        model, threads = self.model, self.threads
+        work = Work(self.run_id, self.files.address, model.spec, model.weights_path, threads)
+        cluster = connect(self.spec.dask_address, self.workers, self.memory, threads)
+        with staffed(cluster, work) as self._staff:
+            yield
+
+    def process(self) -> Iterator[Progress]:
+        """Do the plan, in a block of `staffed`, saying after each chunk where the run stands."""
+        from segpipe.engine import run_chunks
+
+        staff = self._staff.result()
+        self._workers = staff.kinds
+        for commit in run_chunks(staff, self._chunks()):
+            self._tally.add(commit)
             yield self.progress
+        staff.dismiss()
 
     @property
     def progress(self) -> Progress:
-        done = sum(commit.n_images for commit in self._commits)
-        ok = sum(commit.n_ok for commit in self._commits)
+        tally = self._tally
         return Progress(
-            done=done,
+            done=tally.done,
             total=self.plan.images,
-            ok=ok,
-            failed=done - ok,
-            objects=sum(commit.n_objects for commit in self._commits),
+            ok=tally.ok,
+            failed=tally.done - tally.ok,
+            objects=tally.objects,
             seconds=time.perf_counter() - self._clock,
         )
 
@@ -179,14 +189,19 @@ class Run:
 
     def failures(self, limit: int = 1000) -> list[FailedImage]:
         """The failed images of this run, at most `limit` of them."""
+        # Whatever else is in the store, only chunks in which an image failed are looked into.
+        failed = Snapshot(self.files).of_chunks(self._tally.failed_chunks[:limit])
         columns = ["path", "reason", "detail"]
-        of_run = (ds.field("run_id") == self.run_id) & (ds.field("status") == "failed")
-        rows = Snapshot(self.files).dataset("images").head(limit, columns=columns, filter=of_run)
+        rows = failed.dataset("images").head(
+            limit, columns=columns, filter=ds.field("status") == "failed"
+        )
         return [FailedImage(**row) for row in rows.to_pylist()]
 
     @contextmanager
     def recorded(self) -> Iterator[None]:
         """Keep the run's lease and record: `running` in the block, and afterwards how it ended."""
+        # What a server took to start meanwhile is not the run's.
+        self._clock = time.perf_counter() - self._planning
         with lease(self.files, self.run_id):
             self._write_record()
             try:
@@ -233,12 +248,15 @@ class Run:
             self._record,
             status,
             datetime.now(UTC),
-            commits=self._commits,
+            tally=self._tally,
+            workers=self._workers,
             failed=self.failures(),
             summary=self.summary,
             error=f"{type(error).__name__}: {error}" if error else None,
         )
         self._write_record()
+        from segpipe.provenance.crate import crate_json
+
         crate = crate_json(self._record).encode()
         self.files.replace(run_file(self.run_id, "ro-crate-metadata.json"), crate)
         seal(self.files, self.run_id)
@@ -246,6 +264,19 @@ class Run:
     def _write_record(self) -> None:
         unseal(self.files, self.run_id)
         self.files.replace(run_file(self.run_id, "record.json"), self._record.to_json().encode())
+
+
+@contextmanager
+def planned(spec: RunSpec) -> Iterator[Run]:
+    """Inside the block a run is planned, and its workers come.
+
+    Raises:
+        SpecError: something that was asked for cannot be done as asked.
+        StoreError: the store's file system cannot keep its promises.
+    """
+    run = Run(spec)
+    with run.staffed():
+        yield run
 
 
 def failed_runs(store: str) -> list[RunSpec]:
@@ -269,23 +300,3 @@ def failed_runs(store: str) -> list[RunSpec]:
             )
         specs.append(spec)
     return specs
-
-
-def done_images(snapshot: Snapshot, spec_id: str) -> set[bytes]:
-    """Identities of the images that are committed under a spec, failed ones included."""
-    of_spec = ds.field("spec_id") == spec_id
-    columns = ["uri", "path", "size_bytes", "mtime_ns"]
-    batches = snapshot.dataset("images").to_batches(columns=columns, filter=of_spec)
-    return {ImageRef(**row).identity for batch in batches for row in batch.to_pylist()}
-
-
-def failed_images(snapshot: Snapshot, spec_id: str) -> dict[str, int]:
-    """Of the images whose newest result under a spec is a failure: id -> number of results."""
-    of_spec = ds.field("spec_id") == spec_id
-    columns = ["image_id", "run_id", "status"]
-    rows = snapshot.dataset("images").to_table(columns=columns, filter=of_spec)
-    newest = rows.group_by("image_id").aggregate([("run_id", "max"), ("status", "count")])
-    newest = newest.rename_columns({"run_id_max": "run_id", "status_count": "results"})
-    failed = rows.filter(ds.field("status") == "failed").join(newest, ["image_id", "run_id"])
-    found = zip(failed["image_id"].to_pylist(), failed["results"].to_pylist(), strict=True)
-    return {image_id: results for image_id, results in found if results is not None}

@@ -30,6 +30,11 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def image_identity(uri: str, size_bytes: int, mtime_ns: int) -> bytes:
+    """16 bytes that stand for an image as it was listed."""
+    return hashlib.sha256(f"{uri}\0{size_bytes}\0{mtime_ns}".encode()).digest()[:16]
+
+
 @dataclass(frozen=True, slots=True)
 class ImageRef:
     """One member of a collection, as listed and not yet opened.
@@ -60,9 +65,8 @@ class ImageRef:
 
     @property
     def identity(self) -> bytes:
-        """16 bytes from (uri, size, mtime): what tells that this image was already done."""
-        key = f"{self.uri}\0{self.size_bytes}\0{self.mtime_ns}"
-        return hashlib.sha256(key.encode()).digest()[:16]
+        """What tells that this image was already done: see `image_identity`."""
+        return image_identity(self.uri, self.size_bytes, self.mtime_ns)
 
 
 @dataclass(frozen=True, slots=True)

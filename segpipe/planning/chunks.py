@@ -5,7 +5,30 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Mapping
 from itertools import islice
 
+import numpy as np
+
 from segpipe.records import Chunk, ImageRef
+
+IDENTITY_BYTES = 16
+
+
+class Identities:
+    """Identities of images, in 16 bytes each where a set of Python's takes 120."""
+
+    def __init__(self, batches: Iterable[Iterable[bytes]]) -> None:
+        joined = bytearray()
+        for batch in batches:
+            joined += b"".join(batch)
+        self._sorted = np.frombuffer(joined, f"S{IDENTITY_BYTES}")
+        self._sorted.sort()
+
+    def __len__(self) -> int:
+        return len(self._sorted)
+
+    def __contains__(self, identity: object) -> bool:
+        wanted = np.array([identity], self._sorted.dtype)
+        index = int(self._sorted.searchsorted(wanted)[0])
+        return index < len(self) and bool(self._sorted[index] == wanted[0])
 
 
 class Planner:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 from importlib import metadata
@@ -14,6 +15,7 @@ import segpipe
 
 _PACKAGE_FOLDER = Path(segpipe.__file__).resolve().parent
 _GIT_SECONDS = 10
+_FIELD = re.compile(r"^(Name|Version): *(\S.*?)\s*$", re.MULTILINE)
 
 
 def describe_environment() -> dict[str, Any]:
@@ -39,10 +41,12 @@ def installed_packages() -> dict[str, str]:
     """Every installed distribution's version, by name, sorted."""
     found: dict[str, str] = {}
     for distribution in metadata.distributions():
+        text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+        # A parser of mails would read the whole text, which is a README for most of its length.
+        about = dict(_FIELD.findall(text.partition("\n\n")[0]))
         # A broken installation can leave a folder without a name; it says nothing.
-        name = distribution.metadata["Name"]
-        if name:
-            found.setdefault(name, distribution.version)
+        if "Name" in about:
+            found.setdefault(about["Name"], about.get("Version", "unknown"))
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 

@@ -7,15 +7,15 @@ matter. No string in it holds the password or token of an address.
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Literal, get_args
 
 from segpipe.provenance.redact import redact, redact_text, redact_url
-from segpipe.records import Commit, RunSummary
+from segpipe.provenance.tally import ChunkResult, Outputs, Tally
+from segpipe.records import RunSummary
 from segpipe.spec import RunSpec, SegmentSpec
 
 Status = Literal["running", "completed", "failed", "interrupted"]
@@ -54,17 +54,6 @@ class PlanSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class ChunkResult:
-    """One committed chunk of the run; `seconds` are wall times by stage."""
-
-    chunk_id: str
-    images: int
-    ok: int
-    objects: int
-    seconds: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True)
 class FailedImage:
     """An image without a result: its path in the collection, and why."""
 
@@ -82,12 +71,18 @@ class Failures:
 
 
 @dataclass(frozen=True, slots=True)
-class Outputs:
-    """What the run added to the store."""
+class WorkerKind:
+    """What workers had that were started in the same way.
 
-    commits: int = 0
-    files: int = 0
-    bytes: int = 0
+    Attributes:
+        workers: how many there were when the work began.
+        threads: that each computes with.
+        environment: the variables that set its allocator and its libraries' threads.
+    """
+
+    workers: int
+    threads: int
+    environment: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +94,9 @@ class RunRecord:
         run_spec: what was asked for (`RunSpec`), redacted.
         segment_spec: what it was resolved to (`SegmentSpec`); its digest is `spec_id`.
         environment: from `describe_environment`, of the process that led the run.
-        threads: that each worker computes with.
+        threads: that each worker was to compute with; 0 where an existing cluster decides.
         error: why the run failed; None otherwise.
+        workers: what the workers really had, by kind; none where there was nothing to do.
     """
 
     run_id: str
@@ -116,9 +112,10 @@ class RunRecord:
     plan: PlanSummary
     chunks: tuple[ChunkResult, ...] = ()
     failures: Failures = Failures()
-    outputs: Outputs = Outputs()
+    outputs: Outputs = field(default_factory=Outputs)
     summary: RunSummary | None = None
     error: str | None = None
+    workers: tuple[WorkerKind, ...] = ()
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> str:
@@ -148,6 +145,8 @@ class RunRecord:
             ),
             outputs=Outputs(**raw.pop("outputs")),
             summary=None if summary is None else RunSummary(**summary),
+            # Records from before there was such a list have none.
+            workers=tuple(WorkerKind(**kind) for kind in raw.pop("workers", ())),
             **raw,
         )
 
@@ -184,7 +183,8 @@ def finish_record(
     status: Status,
     ended: datetime,
     *,
-    commits: Sequence[Commit],
+    tally: Tally,
+    workers: Iterable[WorkerKind] = (),
     failed: Iterable[FailedImage] = (),
     summary: RunSummary | None = None,
     error: str | None = None,
@@ -193,13 +193,11 @@ def finish_record(
 
     Args:
         record: what `start_record` returned.
-        commits: of the chunks that this run did.
+        tally: of the chunks that this run did.
+        workers: that did them.
         failed: its failed images; only the first `MAX_LISTED_FAILURES` are taken.
         error: what went wrong with the run as a whole.
     """
-    by_reason: Counter[str] = Counter()
-    for commit in commits:
-        by_reason.update(commit.failures)
     listed = tuple(
         replace(image, detail=redact_text(image.detail))
         for image in islice(failed, MAX_LISTED_FAILURES)
@@ -208,29 +206,13 @@ def finish_record(
         record,
         status=status,
         ended=_timestamp(ended),
-        chunks=tuple(_chunk_result(commit) for commit in commits),
-        failures=Failures(dict(sorted(by_reason.items())), listed),
-        outputs=_outputs(commits),
+        workers=tuple(workers),
+        chunks=tuple(tally.chunks),
+        failures=Failures(dict(sorted(tally.failures.items())), listed),
+        outputs=tally.outputs,
         summary=None if summary is None else replace(summary, store=redact_url(summary.store)),
         error=None if error is None else redact_text(error),
     )
-
-
-def _chunk_result(commit: Commit) -> ChunkResult:
-    return ChunkResult(
-        chunk_id=commit.chunk_id,
-        images=commit.n_images,
-        ok=commit.n_ok,
-        objects=commit.n_objects,
-        seconds=commit.seconds,
-    )
-
-
-def _outputs(commits: Sequence[Commit]) -> Outputs:
-    files = [
-        file for commit in commits for file in (*commit.masks.values(), *commit.parts.values())
-    ]
-    return Outputs(len(commits), len(files), sum(file.size for file in files))
 
 
 def _timestamp(moment: datetime) -> str:

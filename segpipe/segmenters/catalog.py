@@ -11,6 +11,7 @@ from pathlib import Path
 
 from segpipe.errors import SpecError, WeightsError
 from segpipe.machine import cpu_has_bf16
+from segpipe.segmenters.devices import device_count
 from segpipe.segmenters.published import COCO_CLASSES, LICENCE, PUBLISHED, TRAINED_ON, fetch
 from segpipe.segmenters.weights import WeightsHeader, read_header, sha256_file
 from segpipe.spec import (
@@ -164,9 +165,7 @@ def _device(asked: str, model: ModelSpec) -> DeviceClass:
         return "cpu"
     if asked == "cpu":
         return "cpu"
-    import torch
-
-    if torch.cuda.is_available():
+    if device_count():
         return "cuda"
     if asked == "cuda":
         raise SpecError("device = 'cuda', but torch finds no CUDA device here; use 'auto' or 'cpu'")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from segpipe.segmenters.base import DeviceMemoryError
 from segpipe.spec import SegmentSpec
@@ -22,10 +24,15 @@ is all that the library for convolutions on a CPU says where the memory ends."""
 
 
 def device_count() -> int:
-    """CUDA devices that this process sees, at least 1."""
+    """CUDA devices that this process sees and torch can use.
+
+    Where there is no driver, torch is not asked: it takes seconds to load.
+    """
+    if not _has_driver():
+        return 0
     import torch
 
-    return max(1, torch.cuda.device_count())
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def device_name() -> str:
@@ -33,6 +40,15 @@ def device_name() -> str:
     import torch
 
     return str(torch.cuda.get_device_name())
+
+
+def _has_driver() -> bool:
+    """Whether NVIDIA's driver is there, which torch looks for in the same way, or AMD's."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return Path("/dev/kfd").exists()
+    return True
 
 
 @contextmanager

@@ -39,10 +39,11 @@ def write_plan(files: Files, run_id: str, chunks: Iterable[Chunk]) -> str:
     digest = hashlib.sha256()
     with files.stream(_path(run_id)) as sink, pq.ParquetWriter(sink, _SCHEMA) as writer:
         for chunk in chunks:
-            digest.update(chunk.chunk_id.encode())
+            chunk_id = chunk.chunk_id
+            digest.update(chunk_id.encode())
             rows = [
                 {
-                    "chunk_id": chunk.chunk_id,
+                    "chunk_id": chunk_id,
                     "generation": chunk.generation,
                     "uri": ref.uri,
                     "path": ref.path,

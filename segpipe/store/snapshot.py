@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,13 @@ class Snapshot:
         self.chunk_ids = tuple(sorted(chunk for chunk in published if chunk not in hidden))
         self._chunk_objects = functools.lru_cache(maxsize=4)(self._read_chunk_objects)
         self._stack = functools.lru_cache(maxsize=4)(functools.partial(MaskStack, files))
+
+    def of_chunks(self, chunk_ids: Iterable[str]) -> Snapshot:
+        """The same store with these chunks alone, as far as it has them."""
+        part = copy.copy(self)
+        part.chunk_ids = tuple(sorted(set(self.chunk_ids).intersection(chunk_ids)))
+        part._compaction = None
+        return part
 
     def of_model(self, model: str | None) -> Snapshot:
         """The same store, where images have only the results of one model; None for all models.

@@ -37,6 +37,7 @@ LAYERS = [
         "pipeline",
         "engine",
         "execution",
+        "history",
         "report",
         "query",
         "export",
@@ -45,7 +46,17 @@ LAYERS = [
         "demo",
         "demo_fields",
     },
-    {"console", "showcase", "cli", "cli_bench", "cli_store", "flows", "", "__main__"},
+    {
+        "console",
+        "showcase",
+        "cli",
+        "cli_bench",
+        "cli_bench_scale",
+        "cli_store",
+        "flows",
+        "",
+        "__main__",
+    },
 ]
 
 ROOMS = {

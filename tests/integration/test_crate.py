@@ -16,11 +16,11 @@ from rocrate_validator import services
 from rocrate_validator.models import Severity, ValidationResult
 from rocrate_validator.utils.http import HttpRequester
 
-from segpipe.engine import local_cluster
 from segpipe.errors import EngineError
 from segpipe.execution import Run
 from segpipe.provenance.crate import crate_json
 from segpipe.provenance.record import Device, PlanSummary, RunRecord, finish_record, start_record
+from segpipe.provenance.tally import Tally
 from segpipe.records import Commit, StoredFile
 from segpipe.spec import ClassicalOptions, ModelSpec, RunSpec, SegmentSpec, UNetOptions
 from segpipe.store import open_store
@@ -120,7 +120,7 @@ def finished(record: RunRecord, status: Any, error: str | None = None) -> RunRec
     part = StoredFile(10, "0" * 64)
     commit = Commit("c" * 32, "s" * 64, "r1", "a", 2, 2, 9, {"m": part}, {"objects": part})
     ended = datetime(2026, 1, 2, 3, 5, tzinfo=UTC)
-    return finish_record(record, status, ended, commits=[commit], error=error)
+    return finish_record(record, status, ended, tally=Tally([commit]), error=error)
 
 
 def issues(result: ValidationResult) -> list[str]:
@@ -202,8 +202,8 @@ def real_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = make_collection(root / "images", 4, broken=[1])
     (images / "notes.txt").write_text("no image")
     run = Run(RunSpec(source=str(images), store=str(root / "store"), model="classical"))
-    with run.recorded(), local_cluster(1) as client:
-        for _ in run.process(client):
+    with run.recorded(), run.staffed():
+        for _ in run.process():
             pass
     return root / "store" / "runs" / run.run_id
 
@@ -224,6 +224,10 @@ def test_the_record_of_a_real_run_says_what_was_done(real_run: Path) -> None:
     assert [chunk.images for chunk in record.chunks] == [4]
     assert record.plan.ignored == 1
     assert record.outputs.commits == 1
+    (kind,) = record.workers
+    assert (kind.workers, kind.threads) == (1, record.threads)
+    assert kind.environment["OMP_NUM_THREADS"] == str(record.threads)
+    assert kind.environment["MALLOC_ARENA_MAX"] == "1"
     assert SegmentSpec.model_validate(record.segment_spec).spec_id == record.spec_id
 
 

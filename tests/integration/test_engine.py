@@ -14,7 +14,7 @@ import pytest
 from distributed import Client
 
 import tests.generated
-from segpipe.engine import Work, local_cluster, run_chunks
+from segpipe.engine import Work, equipped, local_cluster, run_chunks
 from segpipe.errors import BudgetError, EngineError
 from segpipe.pipeline import process_chunk
 from segpipe.planning.chunks import Planner
@@ -46,7 +46,8 @@ def segment(client: Client, images: Path, store: Path, size: int, load: Any = No
     files = create_store(store)
     work = Work("run", str(store), SPEC, store.with_name("births"), 1, load or load_and_tell)
     chunks = Planner(SPEC.spec_id, size, set()).chunks(refs(images))
-    commits = list(run_chunks(client, work, chunks))
+    with equipped(client, work) as staff:
+        commits = list(run_chunks(staff, chunks))
     assert sum(commit.n_images for commit in commits) == len(refs(images))
     return Snapshot(files)
 
@@ -86,9 +87,43 @@ def test_a_worker_that_cannot_hold_one_image_does_not_begin(client: Client, tmp_
     files = create_store(tmp_path / "store")
     births = tmp_path / "births"
     work = Work("run", str(files.root), SPEC, births, 1, load_and_tell, memory=300_000_000)
-    with pytest.raises(BudgetError, match=r"needs about 0\.\d\d GB .* may use 0\.30 GB"):
-        list(run_chunks(client, work, [chunk_of(images)]))
+    with (
+        equipped(client, work) as staff,
+        pytest.raises(BudgetError, match=r"needs about 0\.\d\d GB .* may use 0\.30 GB"),
+    ):
+        list(run_chunks(staff, [chunk_of(images)]))
     assert list(Snapshot(files).image_rows()) == []
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_no_library_of_a_worker_has_more_threads_than_it_was_given(threads: int) -> None:
+    with local_cluster(1, threads=threads) as client:
+        (pools,) = client.run(thread_pools).values()
+    assert set(pools.values()) == {threads}
+
+
+def test_workers_load_their_model_ahead_of_the_first_chunk(client: Client, tmp_path: Path) -> None:
+    files = create_store(tmp_path / "store")
+    births = tmp_path / "births"
+    os.mkfifo(births)  # opening it waits for the other side
+    with equipped(client, Work("run", str(files.root), SPEC, births, 1, load_and_tell)):
+        assert births.read_text().split()
+
+
+def thread_pools() -> dict[str, int]:
+    import cv2
+    import numba
+    import pyarrow as pa
+    import torch
+    import zarr
+
+    return {
+        "torch": torch.get_num_threads(),
+        "numba": numba.get_num_threads(),
+        "opencv": cv2.getNumThreads(),
+        "arrow": pa.cpu_count(),
+        "zarr": zarr.config.get("threading.max_workers"),
+    }
 
 
 def load_and_die(spec: SegmentSpec, weights: Path | None, threads: int | None) -> Any:

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tests.generated
-from segpipe.engine import Work, local_cluster, run_chunks
+from segpipe.engine import Work, equipped, local_cluster, run_chunks
 from segpipe.errors import EngineError, InputError, Reason
 from segpipe.planning.chunks import Planner
 from segpipe.readers import Reader, list_collection
@@ -323,7 +323,8 @@ def test_a_broken_decoder_costs_one_worker_and_its_image(
     files = create_store(tmp_path / "store")
     work = Work("run", str(tmp_path / "store"), spec, births, 1, load_broken)
     chunks = Planner(spec.spec_id, 8, set()).chunks(refs(images))
-    (commit,) = run_chunks(client, work, chunks)
+    with equipped(client, work) as staff:
+        (commit,) = run_chunks(staff, chunks)
     assert commit.n_images == 8
     expected = {CRASH: "corrupt", HANG: "time_limit", HANG_ALONE: "time_limit", EAT: "too_large"}
     failed = {row["path"]: row["reason"] for row in Snapshot(files).image_rows()

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segpipe.planning.chunks import Planner
+from segpipe.planning.chunks import IDENTITY_BYTES, Identities, Planner
 from segpipe.planning.shapes import SHARD_BYTES, SHARD_IMAGES, stack_layout
 from segpipe.records import ImageRef
 
@@ -42,6 +42,18 @@ def test_a_second_run_finds_the_chunks_that_the_first_did_not_finish(
     done = {ref.identity for chunk in finished for ref in chunk.images}
     again = list(Planner("spec", size, done).chunks(images))
     assert again == [chunk for chunk in first if chunk not in finished]
+
+
+@given(
+    st.lists(st.lists(st.binary(min_size=IDENTITY_BYTES, max_size=IDENTITY_BYTES), max_size=5)),
+    st.lists(st.binary(min_size=IDENTITY_BYTES, max_size=IDENTITY_BYTES)),
+)
+def test_identities_are_a_set(batches: list[list[bytes]], others: list[bytes]) -> None:
+    known = {identity for batch in batches for identity in batch}
+    identities = Identities(batches)
+    zeros = bytes(IDENTITY_BYTES)
+    for identity in (*known, *others, zeros):
+        assert (identity in identities) == (identity in known)
 
 
 def test_a_changed_file_is_another_image_under_the_same_id() -> None:

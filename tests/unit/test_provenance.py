@@ -20,10 +20,12 @@ from segpipe.provenance.record import (
     FailedImage,
     PlanSummary,
     RunRecord,
+    WorkerKind,
     finish_record,
     start_record,
 )
 from segpipe.provenance.redact import redact, redact_text, redact_url
+from segpipe.provenance.tally import Tally
 from segpipe.records import Commit, RunSummary, StoredFile
 from segpipe.spec import ClassicalOptions, ModelSpec, RunSpec, SegmentSpec
 
@@ -133,7 +135,7 @@ def test_a_planted_secret_reaches_neither_record_nor_crate(monkeypatch: pytest.M
         record,
         "failed",
         STARTED,
-        commits=[],
+        tally=Tally(),
         failed=[FailedImage("a.png", "read_error", f"GET {url}: 403")],
         summary=RunSummary("r1", url, 1, 0, 1, 0, 0, 1.0, 1.0),
         error=f"'{url}' cannot be written",
@@ -219,18 +221,25 @@ def test_a_record_makes_the_round_trip_at_every_stage() -> None:
         begun,
         "completed",
         STARTED,
-        commits=[commit("x", {"corrupt": 1})],
+        tally=Tally([commit("x", {"corrupt": 1})]),
         failed=failed,
         summary=summary,
+        workers=[WorkerKind(2, 4, {"MALLOC_ARENA_MAX": "1"})],
     )
     for record in (begun, done):
         assert RunRecord.from_json(record.to_json()) == record
 
 
+def test_a_record_from_before_workers_were_told_is_read() -> None:
+    raw = json.loads(started().to_json())
+    del raw["workers"]
+    assert RunRecord.from_json(json.dumps(raw)) == started()
+
+
 def test_a_finished_record_adds_up() -> None:
     commits = [commit("x", {"corrupt": 1}), commit("y", {"corrupt": 1, "too_large": 1})]
     many = [FailedImage(f"{i}.png", "corrupt", "") for i in range(MAX_LISTED_FAILURES + 1)]
-    record = finish_record(started(), "completed", STARTED, commits=commits, failed=many)
+    record = finish_record(started(), "completed", STARTED, tally=Tally(commits), failed=many)
     assert record.failures.by_reason == {"corrupt": 2, "too_large": 1}
     assert len(record.failures.listed) == MAX_LISTED_FAILURES
     assert [(chunk.chunk_id, chunk.ok) for chunk in record.chunks] == [("x", 2), ("y", 1)]
@@ -239,10 +248,10 @@ def test_a_finished_record_adds_up() -> None:
 
 def test_times_are_utc_whatever_the_clock_speaks() -> None:
     east = timezone(timedelta(hours=5, minutes=30))
-    record = finish_record(started(), "completed", STARTED.astimezone(east), commits=[])
+    record = finish_record(started(), "completed", STARTED.astimezone(east), tally=Tally())
     assert record.started == record.ended == "2026-01-02T03:04:05.678+00:00"
     with pytest.raises(ValueError, match="time zone"):
-        finish_record(started(), "completed", STARTED.replace(tzinfo=None), commits=[])
+        finish_record(started(), "completed", STARTED.replace(tzinfo=None), tally=Tally())
 
 
 @pytest.mark.parametrize("change", [{"format_version": 2}, {"status": "done"}, {"odd": 1}])

@@ -15,7 +15,7 @@ import cloudpickle
 from distributed import Client
 
 import tests.generated
-from segpipe.engine import Work, existing_cluster, local_cluster, run_chunks
+from segpipe.engine import Work, equipped, existing_cluster, local_cluster, run_chunks
 from segpipe.errors import EngineError
 from segpipe.execution import done_images
 from segpipe.planning.chunks import Planner
@@ -88,7 +88,8 @@ def _poisoned(client: Client, root: Path, images: Path, victim: Path) -> Violati
     create_store(root)
     births = root / "births"
     work = Work("run", str(root), SPEC, births, 1, _load_and_tell)
-    list(run_chunks(client, work, Planner(SPEC.spec_id, 100, ()).chunks(refs(images))))
+    with equipped(client, work) as staff:
+        list(run_chunks(staff, Planner(SPEC.spec_id, 100, ()).chunks(refs(images))))
     rows = open_store(root).image_rows()
     failed = {row["path"]: row["reason"] for row in rows if row["status"] == "failed"}
     found = unsound(root)
@@ -105,7 +106,8 @@ def run_on_dask(client: Client, root: Path, job: Job) -> Iterator[Commit]:
     recover(files)
     done = done_images(Snapshot(files), SPEC.spec_id)
     chunks = Planner(SPEC.spec_id, job.chunk_images, done).chunks(refs(job.images))
-    yield from run_chunks(client, Work("run", str(root), SPEC, None, 1, _load), chunks)
+    with equipped(client, Work("run", str(root), SPEC, None, 1, _load)) as staff:
+        yield from run_chunks(staff, chunks)
 
 
 def _run(root: Path, job: Job, address: str) -> Iterator[Commit]:

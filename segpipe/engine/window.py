@@ -1,0 +1,146 @@
+"""A window of chunks in flight, and what to do when a worker dies.
+
+References go out, small commits come back, and each future is let go when it is done, so that the
+scheduler's memory does not grow with the archive. A chunk whose worker died is run again with
+care (see `pipeline.Care`): one image at a time, a crumb before each, decoders in a process of
+their own. If the worker dies again, the crumb names the image, which is quarantined; so an image
+that is poison to its decoder costs one worker and itself, one that is poison to the model two.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from distributed import CancelledError, Client, Future, KilledWorker, as_completed
+from distributed.comm.core import CommClosedError
+
+from segpipe.engine.cluster import Staff
+from segpipe.engine.worker import process
+from segpipe.errors import EngineError, StoreError, TransientStoreError
+from segpipe.pipeline import Care
+from segpipe.records import Chunk, Commit
+from segpipe.store.addresses import files_at
+from segpipe.store.commits import read_crumbs
+from segpipe.store.files import Files
+
+IN_FLIGHT = 2
+"""Chunks per worker that are submitted at a time: one in work, one at hand."""
+
+MAX_UNEXPLAINED = 3
+"""Deaths on one chunk, with no image to blame, after which the run stops."""
+
+MAX_TRANSIENT = 3
+"""Failures of the store on one chunk that may pass, after which they count as lasting."""
+
+
+def run_chunks(staff: Staff, chunks: Iterable[Chunk]) -> Iterator[Commit]:
+    """Process chunks on a cluster; commits come back as they are made, in any order.
+
+    Args:
+        staff: workers that see the store under the same path.
+        chunks: taken from as places in the window become free.
+
+    Raises:
+        EngineError: the scheduler is gone, or workers keep dying on one chunk although no single
+            image is to blame.
+        Exception: what a chunk raised on its worker; committed chunks stay committed.
+    """
+    client = staff.client
+    window = _Window(client, files_at(staff.work.store))
+    remaining = iter(chunks)
+    address = client.scheduler_info(n_workers=0)["address"]
+    try:
+        while True:
+            window.fill(remaining)
+            if not window.busy:
+                return
+            yield from window.next_commits()
+    except (CommClosedError, CancelledError) as error:
+        raise EngineError(
+            f"the Dask scheduler at {address} is gone; start it and its workers, "
+            "and give the same command again: what is committed stays"
+        ) from error
+    finally:
+        if client.status == "running":  # else there is nobody to say it to
+            with suppress(OSError):
+                window.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """A submitted chunk.
+
+    Attributes:
+        unexplained: workers that died on it, with no image to blame.
+        transient: failures of the store that might have passed.
+    """
+
+    chunk: Chunk
+    care: Care
+    unexplained: int = 0
+    transient: int = 0
+
+
+class _Window:
+    """The futures in flight."""
+
+    def __init__(self, client: Client, files: Files) -> None:
+        self._client = client
+        self._files = files
+        self._tries: dict[Future[Commit | StoreError], _Try] = {}
+        self._done = as_completed(loop=client.loop)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._tries)
+
+    def fill(self, chunks: Iterator[Chunk]) -> None:
+        """Submit chunks until there are `IN_FLIGHT` for every worker of the moment."""
+        workers = max(1, self._client.scheduler_info(n_workers=0)["n_workers"])
+        while len(self._tries) < IN_FLIGHT * workers and (chunk := next(chunks, None)) is not None:
+            self._submit(_Try(chunk, Care()))
+
+    def next_commits(self) -> Iterator[Commit]:
+        """Wait for a future; its commit, or nothing where its chunk has to be tried again."""
+        future = next(self._done)
+        attempted = self._tries.pop(future)
+        answer = future.exception() if future.status == "error" else future.result()
+        if isinstance(answer, KilledWorker):
+            self._submit(self._next_try(attempted))
+        elif isinstance(answer, TransientStoreError) and attempted.transient < MAX_TRANSIENT:
+            self._submit(replace(attempted, transient=attempted.transient + 1))
+        elif isinstance(answer, Commit):
+            yield answer
+        else:
+            raise answer
+        future.release()
+
+    def cancel(self) -> None:
+        """Let go of everything in flight."""
+        self._client.cancel(list(self._tries), force=True)
+        self._tries.clear()
+
+    def _submit(self, attempt: _Try) -> None:
+        label = f"{secrets.token_hex(4)}-"
+        attempt = replace(attempt, care=replace(attempt.care, label=label))
+        key = f"chunk-{attempt.chunk.chunk_id}-{label}"
+        future = self._client.submit(process, attempt.chunk, attempt.care, key=key, pure=False)
+        self._tries[future] = attempt
+        self._done.add(future)
+
+    def _next_try(self, died: _Try) -> _Try:
+        """With care; without the image that the last try was working on, if it left a crumb."""
+        chunk, care = died.chunk, died.care
+        culprits = frozenset(read_crumbs(self._files, chunk.chunk_id, care.label))
+        unexplained = died.unexplained + (not culprits)
+        if unexplained > MAX_UNEXPLAINED:
+            raise EngineError(
+                f"{unexplained} workers died on chunk {chunk.chunk_id}, which begins with "
+                f"{chunk.images[0].path}, and not on one of its images; look at the workers' "
+                "memory limit and their logs"
+            )
+        care = Care(careful=True, quarantined=care.quarantined | culprits)
+        return _Try(chunk, care, unexplained, died.transient)
