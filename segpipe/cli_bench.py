@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from segpipe.cli_bench_scale import large
 from segpipe.errors import SpecError
 
 bench = typer.Typer(
@@ -16,6 +17,7 @@ bench = typer.Typer(
     rich_markup_mode=None,
     help="Measure speed and quality on this machine.",
 )
+bench.add_typer(large)
 
 
 @bench.callback()
