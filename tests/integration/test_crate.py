@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
+import psutil
 import pytest
 import requests
 import rocrate
@@ -17,7 +18,7 @@ from rocrate_validator.models import Severity, ValidationResult
 from rocrate_validator.utils.http import HttpRequester
 
 from segpipe.errors import EngineError
-from segpipe.execution import Run
+from segpipe.execution import Run, planned
 from segpipe.provenance.crate import crate_json
 from segpipe.provenance.record import Device, PlanSummary, RunRecord, finish_record, start_record
 from segpipe.provenance.tally import Tally
@@ -244,3 +245,11 @@ def test_a_run_that_fails_says_why(tmp_path: Path) -> None:
     (record,) = open_store(tmp_path / "store").records()
     assert record["status"] == "failed"
     assert record["error"] == "EngineError: the cluster is gone"
+
+
+def test_a_run_with_nothing_to_do_starts_no_worker(real_run: Path) -> None:
+    record = RunRecord.from_json((real_run / "record.json").read_text())
+    before = set(psutil.Process().children(recursive=True))
+    with planned(RunSpec(**record.run_spec)) as run:
+        assert (run.plan.chunks, run.plan.skipped) == (0, record.plan.images)
+        assert set(psutil.Process().children(recursive=True)) <= before
