@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from segpipe.clock import StageClock
 from segpipe.errors import InputError, Reason
 from segpipe.items import Answered, Failure, Loaded, blame
 from segpipe.planning.memory import UNLIMITED, Budget
@@ -69,6 +69,7 @@ def answer(
     segmenter: Segmenter[Any, Any],
     size: int,
     capacity: Capacity,
+    clock: StageClock,
 ) -> Iterator[Answered | Failure]:
     """Send images through the model, neighbours of one shape in batches of at most `size`.
 
@@ -81,17 +82,20 @@ def answer(
             continue
         shape = item.entry.header.shape
         if batch and shape != batch[0].entry.header.shape:
-            yield from _forward(batch, segmenter, capacity)
+            yield from _forward(batch, segmenter, capacity, clock)
             batch = []
         batch.append(item)
         if len(batch) >= capacity.ceilings.limit(shape, min(size, segmenter.spec.batch_of(shape))):
-            yield from _forward(batch, segmenter, capacity)
+            yield from _forward(batch, segmenter, capacity, clock)
             batch = []
-    yield from _forward(batch, segmenter, capacity)
+    yield from _forward(batch, segmenter, capacity, clock)
 
 
 def _forward(
-    batch: Sequence[Loaded], segmenter: Segmenter[Any, Any], capacity: Capacity
+    batch: Sequence[Loaded],
+    segmenter: Segmenter[Any, Any],
+    capacity: Capacity,
+    clock: StageClock,
 ) -> Iterator[Answered | Failure]:
     """One batch; smaller ones where the device's memory ends, and image by image on an error."""
     ceilings = capacity.ceilings
@@ -100,7 +104,7 @@ def _forward(
         size = ceilings.limit(first.header.shape, len(batch))
         some, batch = batch[:size], batch[size:]
         capacity.make_room(first.cost.answer * size)
-        match _try(some, segmenter):
+        match _try(some, segmenter, clock):
             case DeviceMemoryError() if size > 1:
                 ceilings.halve(first.header.shape, size)
                 batch = [*some, *batch]
@@ -109,7 +113,7 @@ def _forward(
                 yield Failure.of(first.ref, refused, first.header)
             case Exception() if size > 1:
                 for item in some:
-                    yield from _forward([item], segmenter, capacity)
+                    yield from _forward([item], segmenter, capacity, clock)
             case Exception() as error:
                 yield Failure.of(first.ref, blame(error), first.header)
             case answers:
@@ -117,16 +121,18 @@ def _forward(
                 yield from answers
 
 
-def _try(batch: Sequence[Loaded], segmenter: Segmenter[Any, Any]) -> list[Answered] | Exception:
+def _try(
+    batch: Sequence[Loaded], segmenter: Segmenter[Any, Any], clock: StageClock
+) -> list[Answered] | Exception:
     """The answers, or the error, without the frames that it came through and all they hold."""
-    started = time.perf_counter()
     try:
-        raws = segmenter.forward([item.prepared for item in batch])
+        with clock.stage("forward") as passing:
+            raws = segmenter.forward([item.prepared for item in batch])
     except OSError:
         raise  # as of any stage: it is not the image's fault
     except Exception as error:
         return error.with_traceback(None)
-    share = (time.perf_counter() - started) / len(batch)
+    share = passing.seconds / len(batch)
     return [
         Answered(item.entry, item.image, raw, (item.seconds, share))
         for item, raw in zip(batch, raws, strict=True)

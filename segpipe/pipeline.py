@@ -14,14 +14,14 @@ travels the same path as a `Failure` and becomes a row.
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from segpipe.batching import Capacity, answer
+from segpipe.clock import StageClock
 from segpipe.errors import InputError, Reason
 from segpipe.items import Answered, Entry, Failure, Loaded, blame, waiting_bytes
 from segpipe.measure.properties import measure_objects
@@ -71,7 +71,8 @@ def process_chunk(
         capacity: what there is room for; what is learnt of the device is added. None: no limits.
 
     Returns:
-        The commit that stands, which is another attempt's if that was quicker.
+        The commit that stands, which is another attempt's if that was quicker. Its `seconds` tell
+        also of the committing itself, which the file in the store cannot know.
     """
     attempt = partial(
         _attempt,
@@ -98,6 +99,7 @@ class _Job:
     attempt: Attempt
     care: Care
     capacity: Capacity
+    clock: StageClock
 
 
 def _attempt(
@@ -111,11 +113,12 @@ def _attempt(
     label_type: type[np.uint16 | np.uint32],
 ) -> Commit:
     attempt = Attempt(files, chunk, run_id, care.label)
-    started = time.perf_counter()
+    clock = StageClock()
     try:
         with Reader(segmenter.spec.limits, isolated=care.careful, watchdog=watchdog) as reader:
-            job = _Job(segmenter, reader, attempt, care, capacity)
-            entries, failures = _survey(chunk, job)
+            job = _Job(segmenter, reader, attempt, care, capacity, clock)
+            with clock.stage("survey"):
+                entries, failures = _survey(chunk, job)
             tables = ChunkTables(chunk, segmenter.spec, run_id, attempt, label_type)
             tables.plan_masks([entry.header.shape for entry in entries])
             for failure in failures:
@@ -128,13 +131,18 @@ def _attempt(
                 members = [entries[index] for index in some.images]
                 bounds = some.ahead, waiting_bytes, some.queue_bytes
                 loaded = overlap((_load(entry, job) for entry in members), *bounds)
-                answered = answer(loaded, segmenter, some.batch, capacity)
+                loaded = clock.taking("wait_for_images", loaded)
+                answered = answer(loaded, segmenter, some.batch, capacity, clock)
+                answered = clock.giving("wait_for_room", answered)
                 for item in overlap(answered, *bounds):
-                    _record(item, segmenter, tables)
+                    _record(item, segmenter, tables, clock)
 
-            changed = {ref.image_id for ref in chunk.images if not reader.unchanged(ref)}
-        ceilings = capacity.ceilings.of(entry.header.shape for entry in entries)
-        return tables.commit(changed, time.perf_counter() - started, ceilings)
+            ceilings = capacity.ceilings.of(entry.header.shape for entry in entries)
+            with clock.stage("commit"):
+                changed = {ref.image_id for ref in chunk.images if not reader.unchanged(ref)}
+                commit = tables.commit(changed, clock.seconds(), ceilings)
+        own = commit.attempt == attempt.name
+        return replace(commit, seconds=clock.seconds()) if own else commit
     except BaseException:
         attempt.discard()
         raise
@@ -165,31 +173,36 @@ def _survey(chunk: Chunk, job: _Job) -> tuple[list[Entry], list[Failure]]:
 def _load(entry: Entry, job: _Job) -> Loaded | Failure:
     if job.care.careful:
         job.attempt.leave_crumb(entry.index)
-    started = time.perf_counter()
     try:
-        image = job.reader.read(entry.ref)
+        with job.clock.stage("decode") as decoding:
+            image = job.reader.read(entry.ref)
         if image.header != entry.header:
             raise InputError(Reason.READ_ERROR, "the file was replaced while it was read")
-        prepared = _guarded(job.segmenter.prepare, image)
+        with job.clock.stage("preprocess") as preparing:
+            prepared = _guarded(job.segmenter.prepare, image)
     except InputError as error:
         return Failure.of(entry.ref, error, entry.header)
-    return Loaded(entry, image, prepared, time.perf_counter() - started)
+    return Loaded(entry, image, prepared, decoding.seconds + preparing.seconds)
 
 
-def _record(item: Answered | Failure, segmenter: Segmenter[Any, Any], tables: ChunkTables) -> None:
+def _record(
+    item: Answered | Failure, segmenter: Segmenter[Any, Any], tables: ChunkTables, clock: StageClock
+) -> None:
     if isinstance(item, Failure):
         tables.add_failure(item.ref, item.error, item.header)
         return
     entry, image = item.entry, item.image
-    started = time.perf_counter()
     try:
-        segmentation: Segmentation = _guarded(segmenter.finish, item.raw, image)
-        measures = _guarded(measure_objects, segmentation, image.pixels)
+        with clock.stage("postprocess") as finishing:
+            segmentation: Segmentation = _guarded(segmenter.finish, item.raw, image)
+        with clock.stage("measure") as measuring:
+            measures = _guarded(measure_objects, segmentation, image.pixels)
     except InputError as error:
         tables.add_failure(entry.ref, error, image.header)
         return
-    seconds = *item.seconds, time.perf_counter() - started
-    tables.add(entry.ref, image, segmentation, measures, seconds)
+    seconds = *item.seconds, finishing.seconds + measuring.seconds
+    with clock.stage("write"):
+        tables.add(entry.ref, image, segmentation, measures, seconds)
 
 
 def _guarded(stage: Any, *arguments: Any) -> Any:

@@ -216,7 +216,7 @@ class Commit:
         masks: path relative to the store -> size and sha256 of each file of the masks.
         parts: table -> size and sha256 of its Parquet part, staged and then published.
         failures: reason -> number of images.
-        seconds: wall time of each stage, in seconds.
+        seconds: of each stage (see `clock`), wall time and, as `<stage>_cores`, core seconds.
         ceilings: shape (`512x512`, height first) -> images in a batch, where the device's memory
             was too small for as many as the spec allows.
     """

@@ -99,13 +99,14 @@ class ChunkTables:
             ),
         }
 
-    def commit(self, changed: Set[str], seconds: float, ceilings: Mapping[str, int]) -> Commit:
+    def commit(
+        self, changed: Set[str], seconds: Mapping[str, float], ceilings: Mapping[str, int]
+    ) -> Commit:
         """Write the tables and commit.
 
         Args:
             changed: ids of images that changed meanwhile.
-            seconds: of the whole attempt.
-            ceilings: as in `Commit`.
+            seconds, ceilings: as in `Commit`.
         """
         if self._masks is not None:
             self._attempt.close_masks(self._masks)
@@ -121,12 +122,7 @@ class ChunkTables:
             n_ok=len(ok),
             n_objects=sum(row["n_objects"] for row in ok),
             failures=dict(Counter(row["reason"] for row in rows if row.get("reason"))),
-            seconds={
-                "decode": sum(row["decode_seconds"] for row in ok),
-                "forward": sum(row["forward_seconds"] for row in ok),
-                "finish": sum(row["finish_seconds"] for row in ok),
-                "total": seconds,
-            },
+            seconds=dict(seconds),
             ceilings=dict(ceilings),
         )
 

@@ -95,6 +95,7 @@ class RunRecord:
         segment_spec: what it was resolved to (`SegmentSpec`); its digest is `spec_id`.
         environment: from `describe_environment`, of the process that led the run.
         threads: that each worker was to compute with; 0 where an existing cluster decides.
+        seconds: of each stage, over all chunks; those of workers side by side add up.
         error: why the run failed; None otherwise.
         workers: what the workers really had, by kind; none where there was nothing to do.
     """
@@ -111,6 +112,7 @@ class RunRecord:
     threads: int
     plan: PlanSummary
     chunks: tuple[ChunkResult, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
     failures: Failures = Failures()
     outputs: Outputs = field(default_factory=Outputs)
     summary: RunSummary | None = None
@@ -208,6 +210,7 @@ def finish_record(
         ended=_timestamp(ended),
         workers=tuple(workers),
         chunks=tuple(tally.chunks),
+        seconds=tally.seconds,
         failures=Failures(dict(sorted(tally.failures.items())), listed),
         outputs=tally.outputs,
         summary=None if summary is None else replace(summary, store=redact_url(summary.store)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from segpipe.records import Commit
 
 @dataclass(frozen=True, slots=True)
 class ChunkResult:
-    """One committed chunk of the run; `seconds` are wall times by stage."""
+    """One committed chunk of the run; `seconds` as in `Commit`."""
 
     chunk_id: str
     images: int
@@ -46,6 +46,7 @@ class Tally:
         self.failures: Counter[str] = Counter()
         self.failed_chunks: list[str] = []
         self._files = self._bytes = 0
+        self._seconds: dict[str, float] = defaultdict(float)
         for commit in commits:
             self.add(commit)
 
@@ -59,9 +60,16 @@ class Tally:
         self.failures.update(commit.failures)
         if commit.failures:
             self.failed_chunks.append(commit.chunk_id)
+        for stage, seconds in commit.seconds.items():
+            self._seconds[stage] += seconds
         files = (*commit.masks.values(), *commit.parts.values())
         self._files += len(files)
         self._bytes += sum(file.size for file in files)
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Of each stage, over all commits that name it."""
+        return {stage: round(seconds, 6) for stage, seconds in self._seconds.items()}
 
     @property
     def outputs(self) -> Outputs:

@@ -24,6 +24,7 @@ LAYERS = [
         "masks",
         "measure",
         "overlap",
+        "clock",
         "segmenters.base",
         "segmenters.preprocess",
         "segmenters.splitting",

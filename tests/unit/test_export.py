@@ -54,7 +54,7 @@ def make_store(
         image = DecodedImage(np.zeros((height, width, 1), np.uint8), header, "0" * 64)
         measures = measure_objects(found, image.pixels)
         tables.add(ref, image, found, measures, (0.0, 0.0, 0.0))
-    tables.commit(set(), 0.0, {})
+    tables.commit(set(), {}, {})
     return open_store(folder)
 
 

@@ -241,6 +241,7 @@ def test_a_finished_record_adds_up() -> None:
     many = [FailedImage(f"{i}.png", "corrupt", "") for i in range(MAX_LISTED_FAILURES + 1)]
     record = finish_record(started(), "completed", STARTED, tally=Tally(commits), failed=many)
     assert record.failures.by_reason == {"corrupt": 2, "too_large": 1}
+    assert record.seconds == {"decode": 1.0}
     assert len(record.failures.listed) == MAX_LISTED_FAILURES
     assert [(chunk.chunk_id, chunk.ok) for chunk in record.chunks] == [("x", 2), ("y", 1)]
     assert (record.outputs.commits, record.outputs.files, record.outputs.bytes) == (2, 6, 222)
