@@ -364,7 +364,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for the archive, the store and pictures.")],
 ) -> None:
     """Segment a small archive that is made on the spot, and show what came of it."""
-    _quiet_libraries()
+    quiet_libraries()
     from segpipe.showcase import showcase
 
     showcase(out)
@@ -387,7 +387,7 @@ def _segment(spec: RunSpec, as_json: bool) -> None:
 
     from segpipe.console import progress_display, summary_text
 
-    _quiet_libraries()
+    quiet_libraries()
     import segpipe
 
     try:
@@ -409,7 +409,7 @@ def _segment(spec: RunSpec, as_json: bool) -> None:
         raise typer.Exit(TOO_MANY_FAILED)
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """Prefect and Dask, embedded in a terminal's run, speak up only when something is wrong.
 
     Warnings of our own are told. Defaults in the environment, which the workers inherit; the

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from segpipe.cli_bench_scale import large
+from segpipe.cli_bench_speed import speed
 from segpipe.errors import SpecError
 
 bench = typer.Typer(
@@ -18,6 +19,7 @@ bench = typer.Typer(
     help="Measure speed and quality on this machine.",
 )
 bench.add_typer(large)
+bench.add_typer(speed)
 
 
 @bench.callback()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from segpipe.demo_fields import simulate_field
 from segpipe.errors import InputError, SpecError
@@ -20,6 +22,12 @@ from segpipe.spec import Limits
 FIELDS = 4
 FIELD_SHAPE = (256, 256)
 NUCLEI = 20
+
+DISTINCT = 32
+"""Written images of which no two are the same."""
+
+PIXELS_PER_NUCLEUS = 6500
+"""40 nuclei in 512 x 512."""
 
 Labels = npt.NDArray[np.integer[Any]]
 
@@ -42,6 +50,39 @@ def simulated_images() -> list[BenchImage]:
         image = DecodedImage(pixels[..., None], header, sha256="")
         images.append(BenchImage(f"field {seed}", image, truth))
     return images
+
+
+def write_images(folder: Path, count: int, shape: tuple[int, int], nuclei: bool) -> None:
+    """Write generated images to an empty folder, always the same ones.
+
+    Args:
+        shape: (H, W).
+        nuclei: fields of nuclei, 16-bit PNG, one nucleus on `PIXELS_PER_NUCLEUS`; otherwise
+            photographs of bright bodies on an uneven ground, JPEG. No more than `DISTINCT` are
+            different.
+    """
+    make = _field_png if nuclei else _photograph_jpeg
+    files = [make(np.random.default_rng(seed), shape) for seed in range(min(count, DISTINCT))]
+    for index in range(count):
+        path = folder / f"{index:06d}.{'png' if nuclei else 'jpg'}"
+        path.write_bytes(files[index % DISTINCT])
+
+
+def _field_png(rng: np.random.Generator, shape: tuple[int, int]) -> bytes:
+    pixels, _ = simulate_field(rng, shape, max(1, shape[0] * shape[1] // PIXELS_PER_NUCLEUS))
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def _photograph_jpeg(rng: np.random.Generator, shape: tuple[int, int]) -> bytes:
+    bodies, _ = simulate_field(rng, shape, max(1, shape[0] * shape[1] // PIXELS_PER_NUCLEUS))
+    bright = np.clip(bodies / np.percentile(bodies, 99.8), 0, 1)[..., None]
+    colours = rng.uniform(0, 255, (2, 3))
+    pixels = colours[0] * (1 - bright) + colours[1] * bright
+    file = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(file, "JPEG", quality=90)
+    return file.getvalue()
 
 
 def read_images(source: str, truth: Path | None) -> list[BenchImage]:

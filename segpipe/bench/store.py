@@ -169,7 +169,7 @@ def measure_commit(folder: Path, fields: list[Field], rounds: int) -> Commits:
         _filled(LocalFiles(folder / f"chunk-{number}", disk), fields)
         for number, disk in enumerate(disks)
     ]
-    seconds = timed(lambda: ready.pop().commit(set(), 0.0, {}), rounds)
+    seconds = timed(lambda: ready.pop().commit(set(), {}, {}), rounds)
     return Commits(len(fields), seconds, disks[0].syncs, disks[0].files)
 
 

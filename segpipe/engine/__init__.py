@@ -13,6 +13,7 @@ from segpipe.engine.cluster import (
     existing_cluster,
     local_cluster,
     staffed,
+    worker_environment,
 )
 from segpipe.engine.window import run_chunks
 from segpipe.engine.worker import Work
@@ -26,4 +27,5 @@ __all__ = [
     "local_cluster",
     "run_chunks",
     "staffed",
+    "worker_environment",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -22,6 +22,8 @@ from segpipe.provenance.record import WorkerKind
 MEMORY_SHARE = 0.8
 """Of the machine's memory, for all workers together; the rest is for the run itself, its server and
 the system."""
+
+_ENVIRONMENT = "distributed.nanny.pre-spawn-environ"
 
 _LOCAL_SETTINGS = {
     # A worker's death is told at once; the second try is ours, with care.
@@ -129,10 +131,9 @@ def local_cluster(workers: int, memory: int | None = None, threads: int = 1) -> 
         memory: bytes for each, which Dask stops it at; None for its share of the machine's.
         threads: that the libraries in each compute with.
     """
-    counts = {f"distributed.nanny.pre-spawn-environ.{name}": threads for name in _THREAD_COUNTS}
     with (
-        dask.config.set({**_LOCAL_SETTINGS, **counts}),
-        _own_environment(),
+        dask.config.set({**_LOCAL_SETTINGS, **_thread_counts(threads)}),
+        _restored(dask.config.get(_ENVIRONMENT)),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
@@ -146,9 +147,23 @@ def local_cluster(workers: int, memory: int | None = None, threads: int = 1) -> 
 
 
 @contextmanager
-def _own_environment() -> Iterator[None]:
+def worker_environment(threads: int) -> Iterator[None]:
+    """A process that is started in the block finds what a local worker does in its environment."""
+    with dask.config.set({**_LOCAL_SETTINGS, **_thread_counts(threads)}):
+        variables = dict(dask.config.get(_ENVIRONMENT))
+    with _restored(variables):
+        for name, value in variables.items():
+            os.environ.setdefault(name, str(value))
+        yield
+
+
+def _thread_counts(threads: int) -> dict[str, int]:
+    return {f"{_ENVIRONMENT}.{name}": threads for name in _THREAD_COUNTS}
+
+
+@contextmanager
+def _restored(names: Iterable[str]) -> Iterator[None]:
     """What Dask sets for workers it sets here, and takes it for the user's own the next time."""
-    names = dask.config.get("distributed.nanny.pre-spawn-environ")
     before = {name: os.environ.get(name) for name in names}
     try:
         yield

@@ -46,7 +46,6 @@ class Tally:
         self.failures: Counter[str] = Counter()
         self.failed_chunks: list[str] = []
         self._files = self._bytes = 0
-        self._seconds: dict[str, float] = defaultdict(float)
         for commit in commits:
             self.add(commit)
 
@@ -60,8 +59,6 @@ class Tally:
         self.failures.update(commit.failures)
         if commit.failures:
             self.failed_chunks.append(commit.chunk_id)
-        for stage, seconds in commit.seconds.items():
-            self._seconds[stage] += seconds
         files = (*commit.masks.values(), *commit.parts.values())
         self._files += len(files)
         self._bytes += sum(file.size for file in files)
@@ -69,8 +66,17 @@ class Tally:
     @property
     def seconds(self) -> dict[str, float]:
         """Of each stage, over all commits that name it."""
-        return {stage: round(seconds, 6) for stage, seconds in self._seconds.items()}
+        return add_seconds(chunk.seconds for chunk in self.chunks)
 
     @property
     def outputs(self) -> Outputs:
         return Outputs(len(self.chunks), self._files, self._bytes)
+
+
+def add_seconds(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The sum of each stage; one that a part does not name took none of its time."""
+    total: defaultdict[str, float] = defaultdict(float)
+    for part in parts:
+        for stage, seconds in part.items():
+            total[stage] += seconds
+    return {stage: round(seconds, 6) for stage, seconds in total.items()}

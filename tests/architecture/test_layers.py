@@ -53,6 +53,7 @@ LAYERS = [
         "cli",
         "cli_bench",
         "cli_bench_scale",
+        "cli_bench_speed",
         "cli_store",
         "flows",
         "",
@@ -61,10 +62,10 @@ LAYERS = [
 ]
 
 ROOMS = {
-    "torch": ("segmenters", "training"),
+    "torch": ("segmenters", "training", "bench.loops", "bench.networks"),
     "torchvision": ("segmenters", "training"),
     "cv2": ("segmenters", "training"),
-    "segmentation_models_pytorch": ("segmenters", "training"),
+    "segmentation_models_pytorch": ("segmenters", "training", "bench.networks"),
     "zarr": ("store", "readers"),
     "obstore": ("store",),
     "dask": ("engine",),

@@ -95,35 +95,12 @@ def test_a_worker_that_cannot_hold_one_image_does_not_begin(client: Client, tmp_
     assert list(Snapshot(files).image_rows()) == []
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_no_library_of_a_worker_has_more_threads_than_it_was_given(threads: int) -> None:
-    with local_cluster(1, threads=threads) as client:
-        (pools,) = client.run(thread_pools).values()
-    assert set(pools.values()) == {threads}
-
-
 def test_workers_load_their_model_ahead_of_the_first_chunk(client: Client, tmp_path: Path) -> None:
     files = create_store(tmp_path / "store")
     births = tmp_path / "births"
     os.mkfifo(births)  # opening it waits for the other side
     with equipped(client, Work("run", str(files.root), SPEC, births, 1, load_and_tell)):
         assert births.read_text().split()
-
-
-def thread_pools() -> dict[str, int]:
-    import cv2
-    import numba
-    import pyarrow as pa
-    import torch
-    import zarr
-
-    return {
-        "torch": torch.get_num_threads(),
-        "numba": numba.get_num_threads(),
-        "opencv": cv2.getNumThreads(),
-        "arrow": pa.cpu_count(),
-        "zarr": zarr.config.get("threading.max_workers"),
-    }
 
 
 def load_and_die(spec: SegmentSpec, weights: Path | None, threads: int | None) -> Any:

@@ -71,6 +71,19 @@ def test_every_image_is_one_row(images: Path, snapshot: Snapshot) -> None:
     assert all(rows[path]["detail"] for path in failed)
 
 
+def test_a_commit_says_where_its_time_went(images: Path, tmp_path: Path) -> None:
+    files = create_store(tmp_path / "store")
+    chunk = chunk_of(images)
+    commit = process_chunk(chunk, ThresholdSegmenter(), files, "run")
+    stages = {"survey", "decode", "preprocess", "forward", "postprocess", "measure", "write"}
+    stored = read_commit(files, chunk.chunk_id).seconds
+    for seconds in (stored, commit.seconds):
+        assert {"total", *stages, *(f"{stage}_cores" for stage in stages)} <= seconds.keys()
+        assert {"wait_for_images", "wait_for_room"} <= seconds.keys()
+    assert "commit" not in stored  # it is not over yet
+    assert "commit" in commit.seconds
+
+
 def test_objects_are_the_labels_in_zarr(images: Path, snapshot: Snapshot) -> None:
     for row in snapshot.image_rows():
         if row["status"] != "ok":
