@@ -12,6 +12,7 @@ import os
 import sys
 from dataclasses import asdict
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -89,6 +90,12 @@ def run(
     device: Annotated[
         str | None, typer.Option(help="auto (what this machine has), cpu or cuda.")
     ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="auto (what the model is as good in), fp32, bf16 or int8.")
+    ] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="torch, or openvino for U-Nets on a CPU. [default: torch]")
+    ] = None,
     max_failed: Annotated[
         float | None,
         typer.Option(help="Exit with 3 if a larger fraction of images fails. [default: 0.1]"),
@@ -118,6 +125,8 @@ def run(
         "dask_address": dask_address,
         "memory_gb": memory_gb,
         "device": device,
+        "precision": precision,
+        "backend": backend,
         "max_failed": max_failed,
     }
     values = load_config(config) if config else {}
@@ -292,6 +301,26 @@ def train(
         raise typer.Exit(INTERRUPTED) from None
     if trained is not None:
         typer.echo(training_text(trained))
+
+
+@app.command()
+def quantize(
+    weights: Annotated[Path, typer.Argument(help="Weights file of a U-Net.")],
+    data: Annotated[Path, typer.Option(help="Folder of annotated images it was trained on.")],
+    out: Annotated[Path, typer.Option(help="Weights file to write.")],
+    images: Annotated[int, typer.Option(min=1, help="Training images to find ranges on.")] = 32,
+) -> None:
+    """Make a weights file that runs in 8 bits too, with --backend openvino --precision int8.
+
+    \b
+    segpipe quantize cells.safetensors --data cells/ --out cells-int8.safetensors
+
+    Ranges are found on training images. Nothing is written if average precision or Dice on the
+    validation images falls by more than 0.003.
+    """
+    from segpipe.training.quantise import quantise
+
+    typer.echo(quantise(weights, data, out, images, partial(typer.echo, err=True)).to_text())
 
 
 @app.command()

@@ -26,7 +26,8 @@ T = TypeVar("T", bound=BaseModel)
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 DeviceClass = Literal["cpu", "cuda"]
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "int8"]
+Backend = Literal["torch", "openvino"]
 
 
 class Frozen(BaseModel):
@@ -164,6 +165,7 @@ class SegmentSpec(Frozen):
     batch_pixels: int | None = Field(None, ge=1, description="together, unless it is one image")
     device: DeviceClass = "cpu"
     precision: Precision = "fp32"
+    backend: Backend = "torch"
     schema_version: int = SCHEMA_VERSION
     algorithm_version: int = ALGORITHM_VERSION
 
@@ -194,7 +196,9 @@ class RunSpec(Frozen):
         batch_images: images of one shape in a forward pass; None for what suits the model, the
             device and the size of the image.
         precision: `auto` is bf16 where the device is quick at it and the weights file says that the
-            model's metrics hold in it, else fp32.
+            model's metrics hold in it, else fp32. int8 is for OpenVINO, and for a weights file of
+            `segpipe quantize`.
+        backend: what computes the network: PyTorch, or OpenVINO, which is for U-Nets on a CPU.
         memory_gb: what a worker process may use, in units of 10^9 bytes; None for its share of
             four fifths of the machine's memory, or on an existing cluster what Dask gave it. An
             image that does not fit is `too_large`.
@@ -210,7 +214,8 @@ class RunSpec(Frozen):
     chunk_images: int = Field(64, ge=1, le=4096)
     batch_images: int | None = Field(None, ge=1, le=256)
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
+    backend: Backend = "torch"
     workers: int | None = Field(None, ge=1, le=256)
     dask_address: str | None = None
     memory_gb: float | None = Field(None, gt=0, le=1e6)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from segpipe.errors import SpecError, WeightsError
 from segpipe.machine import cpu_has_bf16
-from segpipe.segmenters.devices import device_count
+from segpipe.segmenters.devices import device_count, require_openvino
 from segpipe.segmenters.published import COCO_CLASSES, LICENCE, PUBLISHED, TRAINED_ON, fetch
 from segpipe.segmenters.weights import WeightsHeader, read_header, sha256_file
 from segpipe.spec import (
@@ -105,7 +105,8 @@ def resolve(run: RunSpec) -> ResolvedModel:
     options = parse(
         type(defaults), {**defaults.model_dump(), **run.options}, f"options of model {model.name!r}"
     )
-    device = _device(run.device, model)
+    _check_backend(run, model, path)
+    device = "cpu" if run.backend == "openvino" else _device(run.device, model)
     precision = _precision(run.precision, model, device, _holds_in_bf16(path))
     batch_images, batch_pixels = _batch(run.batch_images, model, device)
     spec = SegmentSpec(
@@ -116,6 +117,7 @@ def resolve(run: RunSpec) -> ResolvedModel:
         batch_pixels=batch_pixels,
         device=device,
         precision=precision,
+        backend=run.backend,
     )
     return ResolvedModel(spec, path)
 
@@ -172,9 +174,31 @@ def _device(asked: str, model: ModelSpec) -> DeviceClass:
     return "cpu"
 
 
+def _check_backend(run: RunSpec, model: ModelSpec, path: Path | None) -> None:
+    if run.backend == "openvino":
+        if model.kind != "unet":
+            raise SpecError(
+                f"backend = 'openvino' runs U-Nets; model {model.name!r} is a {model.kind}: use"
+                " backend = 'torch'"
+            )
+        if run.device == "cuda":
+            raise SpecError("backend = 'openvino' runs on a CPU; use device = 'cpu' or 'auto'")
+        require_openvino()
+    if run.precision == "int8":
+        if run.backend != "openvino":
+            raise SpecError("precision = 'int8' is for backend = 'openvino'")
+        if path is None or read_header(path).quantisation is None:
+            raise SpecError(
+                f"precision = 'int8': {path} holds no ranges to round in; `segpipe quantize` makes"
+                " a file that does"
+            )
+
+
 def _precision(asked: str, model: ModelSpec, device: DeviceClass, holds: bool) -> Precision:
     if asked == "bf16" and model.kind == "classical":
         raise SpecError("precision = 'bf16': model 'classical' has one precision, 'fp32'")
+    if asked == "int8":
+        return "int8"
     quick = device == "cuda" or cpu_has_bf16()
     return "bf16" if asked == "bf16" or (asked == "auto" and holds and quick) else "fp32"
 

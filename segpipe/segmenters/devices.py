@@ -6,8 +6,10 @@ import ctypes
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
+from segpipe.errors import SpecError
 from segpipe.segmenters.base import DeviceMemoryError
 from segpipe.spec import SegmentSpec
 
@@ -49,6 +51,21 @@ def _has_driver() -> bool:
     except OSError:
         return Path("/dev/kfd").exists()
     return True
+
+
+def has_openvino() -> bool:
+    """Whether the package `openvino`, which is optional, is installed."""
+    return find_spec("openvino") is not None
+
+
+def require_openvino() -> None:
+    """Say early what is missing.
+
+    Raises:
+        SpecError: the package `openvino` is not installed.
+    """
+    if not has_openvino():
+        raise SpecError("backend = 'openvino' needs OpenVINO: pip install 'segpipe[openvino]'")
 
 
 @contextmanager

@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from segpipe.segmenters.frozen import Network, freeze
 from segpipe.spec import SegmentSpec
+
+
+def compiled(network: torch.nn.Module, spec: SegmentSpec) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A network from planes (N, 3, H, W) to one tensor, by the backend of the spec.
+
+    Args:
+        network: fp32, on the CPU, in eval mode; it is changed.
+
+    Raises:
+        SpecError: the backend is not installed.
+    """
+    match spec.backend:
+        case "torch":
+            return deploy(network, spec)
+        case "openvino":
+            from segpipe.segmenters.openvino_network import compile_network
+
+            return compile_network(network, spec, torch.get_num_threads())
 
 
 def deploy(network: Network, spec: SegmentSpec) -> Network:

@@ -16,7 +16,8 @@ from segpipe.segmenters.base import Footprint
 from segpipe.segmenters.devices import device_memory, inference
 from segpipe.segmenters.magnification import choose_magnification, median_diameter, resample
 from segpipe.segmenters.preprocess import PLANES_BYTES, PREPARE_BYTES, Scalable, to_scalable
-from segpipe.segmenters.runtime import deploy
+from segpipe.segmenters.quantisation import quantise, split_ranges
+from segpipe.segmenters.runtime import compiled
 from segpipe.segmenters.splitting import split_classes, split_instances
 from segpipe.segmenters.transfer import to_device, to_host
 from segpipe.segmenters.unet_network import (
@@ -44,6 +45,9 @@ class UNetSegmenter:
         spec: its model has a `preprocess` rule and its options are `UNetOptions`.
         weights: the file whose sha256 `spec` names; whoever resolved the spec has checked it.
 
+    Attributes:
+        network: planes (N, 3, H, W) to logits of the same height and width.
+
     Raises:
         WeightsError: the file's tensors are not those of the architecture, or its classes are not
             those of its output maps.
@@ -59,7 +63,8 @@ class UNetSegmenter:
         self._device = torch.device(spec.device)
         self._architecture = parse_architecture(spec.model.architecture)
         _check_classes(spec.model, self._architecture, weights)
-        self._network = deploy(load_unet(spec.model.architecture, weights), spec)
+        int8 = spec.precision == "int8"
+        self.network = compiled(load_unet(spec.model.architecture, weights, int8), spec)
 
     def footprint(self, header: Header) -> Footprint:
         """In proportion to the padded pixels; a second look may be at four times as many."""
@@ -87,7 +92,7 @@ class UNetSegmenter:
         shape = (len(batch), *batch[0].pixels.shape)
         with device_memory(self.spec, f"a batch of shape {shape}"), inference(self.spec):
             planes = to_device(batch, self._device)
-            maps = self._probabilities(self._network(planes))
+            maps = self._probabilities(self.network(planes))
             if not self._looks_twice:
                 return maps
             return [self._second_look(planes[i : i + 1], one) for i, one in enumerate(maps)]
@@ -113,7 +118,7 @@ class UNetSegmenter:
             return first
         down, right = (-side % STRIDE for side in size)
         looked_at = functional.pad(resample(planes, size), (0, right, 0, down), mode="replicate")
-        logits = self._network(looked_at).float()[..., : size[0], : size[1]]
+        logits = self.network(looked_at).float()[..., : size[0], : size[1]]
         return self._probabilities(resample(logits, (height, width)))[0]
 
     def finish(self, raw: Maps, image: DecodedImage) -> Segmentation:
@@ -140,12 +145,18 @@ def _check_classes(model: ModelSpec, architecture: UNetArchitecture, weights: Pa
         )
 
 
-def load_unet(architecture: dict[str, object], weights: Path) -> torch.nn.Module:
+def load_unet(
+    architecture: dict[str, object], weights: Path, int8: bool = False
+) -> torch.nn.Module:
     """The network with the weights of a file, fp32, on the CPU, in eval mode.
+
+    Args:
+        int8: it rounds to 8 bits in the ranges that the file holds.
 
     Raises:
         WeightsError: missing, unexpected or misshapen tensors; the first few are named.
     """
     network = build_unet(architecture)
-    fill(network, load_tensors(weights), weights)
-    return network.eval()
+    tensors, ranges = split_ranges(load_tensors(weights))
+    fill(network, tensors, weights)
+    return quantise(network.eval(), ranges) if int8 else network.eval()

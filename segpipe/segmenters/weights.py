@@ -67,6 +67,27 @@ class TrainingRecord(Frozen):
     finished: str
 
 
+class QuantisationRecord(Frozen):
+    """How the ranges were found in which a file's network may round to 8 bits.
+
+    Attributes:
+        data: name of the data set.
+        data_sha256: over the names and bytes of the files that were looked at.
+        images: how many images of its training part were looked at.
+        metrics: `<subgroup>/<precision>` -> metric -> value, in fp32 and int8, on the
+            validation images.
+        code_version: of segpipe.
+        finished: date, ISO 8601.
+    """
+
+    data: str
+    data_sha256: Sha256
+    images: int = Field(ge=1)
+    metrics: dict[str, dict[str, float]] = Field(default_factory=dict)
+    code_version: str
+    finished: str
+
+
 class WeightsHeader(Frozen):
     """What a weights file says of itself.
 
@@ -77,6 +98,7 @@ class WeightsHeader(Frozen):
         classes: names by class id; entry 0 is the background.
         preprocess: how pixels become the network's input.
         postprocess: how its output becomes objects; the run's options override it.
+        quantisation: of a file that holds ranges too.
     """
 
     format_version: Literal[1] = 1
@@ -92,6 +114,7 @@ class WeightsHeader(Frozen):
     postprocess: Options
     tile: TileRule
     training: TrainingRecord | None = None
+    quantisation: QuantisationRecord | None = None
 
 
 def read_header(path: Path) -> WeightsHeader:

@@ -42,7 +42,11 @@ class Scores:
 
 
 def load(
-    weights: Path, device: str, precision: str, options: Mapping[str, Any] | None = None
+    weights: Path,
+    device: str,
+    precision: str,
+    options: Mapping[str, Any] | None = None,
+    backend: str = "torch",
 ) -> Segmenter[Any, Any]:
     """The model of a weights file, with other options if given."""
     run = RunSpec.model_validate(
@@ -52,6 +56,7 @@ def load(
             "model": str(weights),
             "device": device,
             "precision": precision,
+            "backend": backend,
             "options": dict(options or {}),
         }
     )

@@ -64,6 +64,7 @@ LAYERS = [
 ROOMS = {
     "torch": ("segmenters", "training", "bench.loops", "bench.networks"),
     "torchvision": ("segmenters", "training"),
+    "openvino": ("segmenters",),
     "cv2": ("segmenters", "training"),
     "segmentation_models_pytorch": ("segmenters", "training", "bench.networks"),
     "zarr": ("store", "readers"),

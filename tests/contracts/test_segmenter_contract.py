@@ -15,11 +15,13 @@ from segpipe.records import DecodedImage, Header, Segmentation
 from segpipe.segmenters.base import Segmenter
 from segpipe.segmenters.build import build
 from segpipe.segmenters.detector_network import build_detector
+from segpipe.segmenters.devices import has_openvino
 from segpipe.segmenters.published import IMAGENET
 from segpipe.segmenters.rcnn_network import build_rcnn
 from segpipe.segmenters.unet_network import build_unet
 from segpipe.segmenters.weights import TileRule, WeightsHeader, save, sha256_file
 from segpipe.spec import (
+    Backend,
     ClassicalOptions,
     DetectorOptions,
     ModelSpec,
@@ -34,10 +36,27 @@ CLASSES = ("background", "cell", "other")
 DETECTOR = DetectorOptions(score_threshold=0.34, max_detections=30, min_size=32, max_size=64)
 UNET = {"encoder": "tf_efficientnet_lite0", "decoder_channels": [16, 8, 8, 8, 8], "outputs": 3}
 RCNN = {"backbone": "lite0", "side": 32, "width": 32}
-CASES = ["classical", "unet-instances", "unet-semantic", "mask_rcnn", "faster_rcnn", "rcnn"]
+OPENVINO = pytest.mark.skipif(
+    not has_openvino(), reason="OpenVINO is absent: pip install 'segpipe[openvino]'"
+)
+CASES = [
+    "classical",
+    "unet-instances",
+    "unet-semantic",
+    pytest.param("unet-instances-openvino", marks=OPENVINO),
+    "mask_rcnn",
+    "faster_rcnn",
+    "rcnn",
+]
 
 
-def with_weights(model: ModelSpec, options: Any, network: torch.nn.Module, path: Path) -> Segmenter:
+def with_weights(
+    model: ModelSpec,
+    options: Any,
+    network: torch.nn.Module,
+    path: Path,
+    backend: Backend = "torch",
+) -> Segmenter:
     """Save a network with random weights and build its segmenter.
 
     A U-Net takes 3 images at once, in bf16 for instances and in fp32 for classes, and R-CNN takes
@@ -60,7 +79,9 @@ def with_weights(model: ModelSpec, options: Any, network: torch.nn.Module, path:
     model = model.model_copy(update={"weights_sha256": sha256_file(path)})
     batch = 3 if model.kind in ("unet", "rcnn") else 1
     precision = "bf16" if (model.kind, model.task) == ("unet", "instances") else "fp32"
-    spec = SegmentSpec(model=model, options=options, batch_images=batch, precision=precision)
+    spec = SegmentSpec(
+        model=model, options=options, batch_images=batch, precision=precision, backend=backend
+    )
     return build(spec, path)
 
 
@@ -71,7 +92,8 @@ def make(case: str, folder: Path) -> Segmenter:
         case ["classical"]:
             model = ModelSpec(name="classical", kind="classical", classes=CLASSES)
             return build(SegmentSpec(model=model, options=ClassicalOptions()), None)
-        case ["unet", task]:
+        case ["unet", task, *others]:
+            backend = others[0] if others else "torch"
             model = ModelSpec(
                 name="random",
                 kind="unet",
@@ -80,7 +102,7 @@ def make(case: str, folder: Path) -> Segmenter:
                 classes=CLASSES if task == "semantic" else CLASSES[:2],
                 preprocess=Preprocess(scaling=PercentileScaling()),
             )
-            return with_weights(model, UNetOptions(), build_unet(UNET), path)
+            return with_weights(model, UNetOptions(), build_unet(UNET), path, backend)
         case ["rcnn"]:
             model = ModelSpec(
                 name="random",

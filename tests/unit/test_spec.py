@@ -35,6 +35,7 @@ def test_a_wrong_value_is_named() -> None:
     [
         {"batch_images": 2},
         {"precision": "bf16"},
+        {"backend": "openvino"},
         {"device": "cuda"},
         {"limits": Limits(max_pixels=5)},
         {"options": DetectorOptions(score_threshold=0.25)},
