@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType
@@ -42,11 +43,13 @@ def compile_network(
     """
     openvino = _import_openvino()
     _pad_by_constants(network)
-    model = openvino.convert_model(
-        network,
-        example_input=torch.zeros(1, 3, _EXAMPLE_SIDE, _EXAMPLE_SIDE),
-        input=[-1, 3, -1, -1],
-    )
+    with warnings.catch_warnings():  # OpenVINO traces with what PyTorch calls deprecated
+        warnings.simplefilter("ignore", FutureWarning)
+        model = openvino.convert_model(
+            network,
+            example_input=torch.zeros(1, 3, _EXAMPLE_SIDE, _EXAMPLE_SIDE),
+            input=[-1, 3, -1, -1],
+        )
     settings = {
         "INFERENCE_PRECISION_HINT": "bf16" if spec.precision == "bf16" else "f32",
         "INFERENCE_NUM_THREADS": threads,

@@ -59,7 +59,7 @@ def activation_bytes(architecture: UNetArchitecture, pixels: int, precision: Pre
     """
     last_in, last_out = architecture.decoder_channels[3:]
     channels = max(_ENCODER_CHANNELS, 2 * last_in + 3 * last_out)
-    sample = 2 if precision == "bf16" else 4
+    sample = 4 if precision == "fp32" else 2
     ends = 4 * (3 + 3 * architecture.outputs)
     return _LIBRARY_BYTES + pixels * (sample * channels + ends)
 
