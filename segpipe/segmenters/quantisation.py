@@ -3,7 +3,9 @@
 What enters a convolution, and its weights, are rounded to 8 bits (Jacob et al., CVPR 2018). Each
 input channel has a step of its own, which is multiplied into the weights (SmoothQuant, Xiao et al.,
 ICML 2023, with their exponent of 1/2), since those of a U-Net's skip connections differ much; each
-output channel has a step of its own for its weights.
+output channel has a step of its own for its weights. The first and the last convolution stay as
+they are, as in DoReFa-Net (Zhou et al., 2016): rounded too, they cost `unet-nuclei` 0.004 of its
+AP at IoU 0.5.
 
 The network stays one of PyTorch, which computes the same in fp32 as a runtime does in integers.
 """
@@ -34,7 +36,7 @@ _SMALLEST = 1e-6
 
 @contextmanager
 def recorded_ranges(network: nn.Module) -> Iterator[dict[str, torch.Tensor]]:
-    """Inside the block, what enters each convolution is watched.
+    """Inside the block, what enters each inner convolution is watched.
 
     Yields:
         Name of the convolution -> (2, C) float32: the lowest and the highest value of each input
@@ -43,8 +45,7 @@ def recorded_ranges(network: nn.Module) -> Iterator[dict[str, torch.Tensor]]:
     ranges: dict[str, torch.Tensor] = {}
     hooks = [
         module.register_forward_pre_hook(partial(_record, ranges, name))
-        for name, module in network.named_modules()
-        if _is_convolution(module)
+        for name, module in _inner_convolutions(network)
     ]
     try:
         yield ranges
@@ -54,7 +55,7 @@ def recorded_ranges(network: nn.Module) -> Iterator[dict[str, torch.Tensor]]:
 
 
 def quantise(network: Network, ranges: Mapping[str, torch.Tensor]) -> Network:
-    """Round what enters each convolution and its weights, in place.
+    """Round what enters each inner convolution and its weights, in place.
 
     Args:
         network: of `nn.Conv2d`, in eval mode.
@@ -63,13 +64,12 @@ def quantise(network: Network, ranges: Mapping[str, torch.Tensor]) -> Network:
     Raises:
         WeightsError: not one range, of the right size, for each convolution.
     """
-    convolutions = {
-        name: module for name, module in network.named_modules() if isinstance(module, nn.Conv2d)
-    }
+    convolutions = dict(_inner_convolutions(network))
     if convolutions.keys() != ranges.keys():
         odd = sorted(convolutions.keys() ^ ranges.keys())
         raise WeightsError(f"input ranges and convolutions differ: {', '.join(odd[:3])}")
     for name, convolution in convolutions.items():
+        assert isinstance(convolution, nn.Conv2d)
         if ranges[name].shape != (2, convolution.in_channels):
             raise WeightsError(
                 f"input range of {name}: {tuple(ranges[name].shape)}, not"
@@ -92,10 +92,14 @@ def split_ranges(
     return own, ranges
 
 
-def _is_convolution(module: nn.Module) -> bool:
-    """Also one of a network made ready for inference, which has the same name as before."""
-    weight = getattr(module, "weight", None)
-    return isinstance(weight, torch.Tensor) and weight.dim() == 4
+def _inner_convolutions(network: nn.Module) -> list[tuple[str, nn.Module]]:
+    """All but the first and the last; a network made ready for inference has the same ones."""
+    found = []
+    for name, module in network.named_modules():
+        weight = getattr(module, "weight", None)
+        if isinstance(weight, torch.Tensor) and weight.dim() == 4:
+            found.append((name, module))
+    return found[1:-1]
 
 
 def _record(
