@@ -94,7 +94,7 @@ def run(
         str | None, typer.Option(help="auto (what the model is as good in), fp32, bf16 or int8.")
     ] = None,
     backend: Annotated[
-        str | None, typer.Option(help="torch, or openvino for U-Nets on a CPU. [default: torch]")
+        str | None, typer.Option(help="torch, or for U-Nets compiled or openvino. [default: torch]")
     ] = None,
     max_failed: Annotated[
         float | None,

@@ -27,7 +27,7 @@ T = TypeVar("T", bound=BaseModel)
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 DeviceClass = Literal["cpu", "cuda"]
 Precision = Literal["fp32", "bf16", "int8"]
-Backend = Literal["torch", "openvino"]
+Backend = Literal["torch", "compiled", "openvino"]
 
 
 class Frozen(BaseModel):
@@ -198,7 +198,8 @@ class RunSpec(Frozen):
         precision: `auto` is bf16 where the device is quick at it and the weights file says that the
             model's metrics hold in it, else fp32. int8 is for OpenVINO, and for a weights file of
             `segpipe quantize`.
-        backend: what computes the network: PyTorch, or OpenVINO, which is for U-Nets on a CPU.
+        backend: what computes the network: PyTorch as it is; compiled, for U-Nets, which takes
+            seconds for each size of image and pays in long runs; or OpenVINO, for U-Nets on a CPU.
         memory_gb: what a worker process may use, in units of 10^9 bytes; None for its share of
             four fifths of the machine's memory, or on an existing cluster what Dask gave it. An
             image that does not fit is `too_large`.

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from segpipe.errors import SpecError, WeightsError
 from segpipe.machine import cpu_has_bf16
-from segpipe.segmenters.devices import device_count, require_openvino
+from segpipe.segmenters.devices import device_count, require_compiler, require_openvino
 from segpipe.segmenters.published import COCO_CLASSES, LICENCE, PUBLISHED, TRAINED_ON, fetch
 from segpipe.segmenters.weights import WeightsHeader, read_header, sha256_file
 from segpipe.spec import (
+    Backend,
     ClassicalOptions,
     DetectorOptions,
     DeviceClass,
@@ -108,7 +109,7 @@ def resolve(run: RunSpec) -> ResolvedModel:
     _check_backend(run, model, path)
     device = "cpu" if run.backend == "openvino" else _device(run.device, model)
     precision = _precision(run.precision, model, device, _holds_in_bf16(path))
-    batch_images, batch_pixels = _batch(run.batch_images, model, device)
+    batch_images, batch_pixels = _batch(run.batch_images, model, device, run.backend)
     spec = SegmentSpec(
         model=model,
         options=options,
@@ -175,12 +176,14 @@ def _device(asked: str, model: ModelSpec) -> DeviceClass:
 
 
 def _check_backend(run: RunSpec, model: ModelSpec, path: Path | None) -> None:
+    if run.backend != "torch" and model.kind != "unet":
+        raise SpecError(
+            f"backend = {run.backend!r} runs U-Nets; model {model.name!r} is a {model.kind}: use"
+            " backend = 'torch'"
+        )
+    if run.backend == "compiled":
+        require_compiler()
     if run.backend == "openvino":
-        if model.kind != "unet":
-            raise SpecError(
-                f"backend = 'openvino' runs U-Nets; model {model.name!r} is a {model.kind}: use"
-                " backend = 'torch'"
-            )
         if run.device == "cuda":
             raise SpecError("backend = 'openvino' runs on a CPU; use device = 'cpu' or 'auto'")
         require_openvino()
@@ -216,7 +219,9 @@ def _holds_in_bf16(path: Path | None) -> bool:
     )
 
 
-def _batch(asked: int | None, model: ModelSpec, device: DeviceClass) -> tuple[int, int | None]:
+def _batch(
+    asked: int | None, model: ModelSpec, device: DeviceClass, backend: Backend
+) -> tuple[int, int | None]:
     """Images, and pixels, in a forward pass.
 
     A U-Net gives the same bits whatever the batch is; on a CPU, larger batches than these leave its
@@ -224,6 +229,8 @@ def _batch(asked: int | None, model: ModelSpec, device: DeviceClass) -> tuple[in
     one image at a time, so they take one image.
     """
     if model.kind == "unet":
+        if backend == "compiled" and device == "cpu":
+            return asked or 1, None  # it is compiled for each size of a batch
         if asked is not None:
             return asked, None
         return (16, 512 * 512) if device == "cpu" else (32, 32 * 512 * 512)

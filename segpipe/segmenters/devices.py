@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 
 from segpipe.errors import SpecError
 from segpipe.segmenters.base import DeviceMemoryError
@@ -51,6 +53,20 @@ def _has_driver() -> bool:
     except OSError:
         return Path("/dev/kfd").exists()
     return True
+
+
+def require_compiler() -> None:
+    """Say early what is missing.
+
+    Raises:
+        SpecError: there is no C++ compiler, which torch.compile needs.
+    """
+    compiler = os.environ.get("CXX", "g++")
+    if which(compiler) is None:
+        raise SpecError(
+            f"backend = 'compiled' needs a C++ compiler, and there is no {compiler!r}; install "
+            "g++, or name another one in CXX"
+        )
 
 
 def has_openvino() -> bool:

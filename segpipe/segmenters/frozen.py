@@ -37,8 +37,7 @@ def freeze(network: Network, dtype: torch.dtype) -> Network:
         network: on its device.
         dtype: of the convolutions' weights, and on a CPU of what they take and give.
     """
-    for parent in list(network.modules()):
-        _fold_normalisation(parent)
+    fold(network)
     for parent in list(network.modules()):
         if isinstance(parent, nn.Linear | nn.ConvTranspose2d):
             parent.to(dtype)  # autocast finds nothing to convert
@@ -46,14 +45,16 @@ def freeze(network: Network, dtype: torch.dtype) -> Network:
     return network
 
 
-def _fold_normalisation(parent: nn.Module) -> None:
-    children = list(parent.named_children())
-    for (_, convolution), (name, norm) in pairwise(children):
-        known = isinstance(norm, nn.BatchNorm2d | FrozenBatchNorm2d)
-        if known and isinstance(convolution, nn.Conv2d):
-            _fold(convolution, norm)
-            activation = norm.act if isinstance(norm, BatchNormAct2d) else nn.Identity()
-            setattr(parent, name, activation)
+def fold(network: Network) -> Network:
+    """The part of it that every backend wants: normalisation becomes part of the convolutions."""
+    for parent in list(network.modules()):
+        for (_, convolution), (name, norm) in pairwise(list(parent.named_children())):
+            known = isinstance(norm, nn.BatchNorm2d | FrozenBatchNorm2d)
+            if known and isinstance(convolution, nn.Conv2d):
+                _fold(convolution, norm)
+                activation = norm.act if isinstance(norm, BatchNormAct2d) else nn.Identity()
+                setattr(parent, name, activation)
+    return network
 
 
 def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d | FrozenBatchNorm2d) -> None:

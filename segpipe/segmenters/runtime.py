@@ -1,4 +1,4 @@
-"""How a loaded network is made to run on its device."""
+"""How a loaded network is made to run on its device, and by what."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections.abc import Callable
 
 import torch
 
-from segpipe.segmenters.frozen import Network, freeze
+from segpipe.segmenters.frozen import Network, fold, freeze
 from segpipe.spec import SegmentSpec
 
+PlanesToMaps = Callable[[torch.Tensor], torch.Tensor]
 
-def compiled(network: torch.nn.Module, spec: SegmentSpec) -> Callable[[torch.Tensor], torch.Tensor]:
+
+def by_backend(network: torch.nn.Module, spec: SegmentSpec) -> PlanesToMaps:
     """A network from planes (N, 3, H, W) to one tensor, by the backend of the spec.
 
     Args:
@@ -22,6 +24,8 @@ def compiled(network: torch.nn.Module, spec: SegmentSpec) -> Callable[[torch.Ten
     match spec.backend:
         case "torch":
             return deploy(network, spec)
+        case "compiled":
+            return _compiled(network, spec)
         case "openvino":
             from segpipe.segmenters.openvino_network import compile_network
 
@@ -34,5 +38,16 @@ def deploy(network: Network, spec: SegmentSpec) -> Network:
     Args:
         network: fp32, on the CPU, in eval mode; it is changed.
     """
-    dtype = torch.bfloat16 if spec.precision == "bf16" else torch.float32
-    return freeze(network.to(spec.device).to(memory_format=torch.channels_last), dtype)
+    return freeze(network.to(spec.device).to(memory_format=torch.channels_last), _dtype(spec))
+
+
+def _compiled(network: torch.nn.Module, spec: SegmentSpec) -> PlanesToMaps:
+    """Whole, by torch.compile; on a CPU weights become constants, packed as they are used."""
+    dtype = _dtype(spec)
+    network = fold(network).to(spec.device, dtype).to(memory_format=torch.channels_last)
+    run = torch.compile(network, options={"freezing": spec.device == "cpu"})
+    return lambda planes: run(planes.to(dtype))
+
+
+def _dtype(spec: SegmentSpec) -> torch.dtype:
+    return torch.bfloat16 if spec.precision == "bf16" else torch.float32

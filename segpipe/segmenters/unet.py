@@ -17,7 +17,7 @@ from segpipe.segmenters.devices import device_memory, inference
 from segpipe.segmenters.magnification import choose_magnification, median_diameter, resample
 from segpipe.segmenters.preprocess import PLANES_BYTES, PREPARE_BYTES, Scalable, to_scalable
 from segpipe.segmenters.quantisation import quantise, split_ranges
-from segpipe.segmenters.runtime import compiled
+from segpipe.segmenters.runtime import by_backend
 from segpipe.segmenters.splitting import split_classes, split_instances
 from segpipe.segmenters.transfer import to_device, to_host
 from segpipe.segmenters.unet_network import (
@@ -64,7 +64,7 @@ class UNetSegmenter:
         self._architecture = parse_architecture(spec.model.architecture)
         _check_classes(spec.model, self._architecture, weights)
         int8 = spec.precision == "int8"
-        self.network = compiled(load_unet(spec.model.architecture, weights, int8), spec)
+        self.network = by_backend(load_unet(spec.model.architecture, weights, int8), spec)
 
     def footprint(self, header: Header) -> Footprint:
         """In proportion to the padded pixels; a second look may be at four times as many."""
