@@ -1,8 +1,8 @@
-"""Makes every number and picture of docs/models.md: `python docs/models.py DATA OUT [MODEL ...]`.
+"""Makes what docs/models.md shows: `python docs/models.py DATA OUT fp32 [MODEL ...]`.
 
 DATA holds `nuclei/` and `oct_dme/` (`images/`, `labels/`, `index.csv`). The validation images,
-which were not trained on, are segmented by each shipped model into a store under OUT, and measured
-there; OUT then holds a table (.md) and a picture (.png) for each.
+which were not trained on, are segmented by each shipped model, in fp32 or bf16, into a store under
+OUT, and measured there; OUT then holds a table (.md) and a picture (.png) for each.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MODELS = {
 """Model -> folder of its data, column of the index with the file's name, options, numbers."""
 
 
-def main(data: Path, out: Path, only: list[str]) -> None:
+def main(data: Path, out: Path, precision: str, only: list[str]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for model in only or MODELS:
         folder, column, options, numbers = MODELS[model]
@@ -35,7 +35,8 @@ def main(data: Path, out: Path, only: list[str]) -> None:
         images = out / folder
         link_validation_images(source, column, images)
         store = out / model
-        call("run", images, "--store", store, "--model", model)
+        exact = "fp32" if model == "classical" else precision
+        call("run", images, "--store", store, "--model", model, "--precision", exact)
         truth = ["--truth", source / "labels", "--index", source / "index.csv", *options]
         found = json.loads(call("eval", store, *truth, "--picture", out / f"{model}.png", "--json"))
         table = markdown([*found["groups"], found["all"]], numbers)
@@ -76,4 +77,4 @@ def cell(score: dict[str, float | None]) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4:])

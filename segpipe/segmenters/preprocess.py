@@ -32,10 +32,12 @@ class Scalable:
 
     Attributes:
         pixels: (H, W, C) of one of `DEVICE_TYPES`, C is 1 or 3; H and W are padded.
+        shape: (height, width) of the image, which lies at the top left of them.
         gain, offset: (3,) float32, for each channel of the network's input.
     """
 
     pixels: Pixels
+    shape: tuple[int, int]
     gain: npt.NDArray[np.float32]
     offset: npt.NDArray[np.float32]
 
@@ -52,10 +54,11 @@ def to_scalable(pixels: Pixels, rule: Preprocess, multiple_of: int = 1) -> Scala
     else:
         pixels = to_planes(pixels, rule).transpose(1, 2, 0)
         gain, offset = np.ones(3, np.float32), np.zeros(3, np.float32)
-    down, right = (-side % multiple_of for side in pixels.shape[:2])
+    height, width = pixels.shape[:2]
+    down, right = -height % multiple_of, -width % multiple_of
     if down or right:
         pixels = np.pad(pixels, ((0, down), (0, right), (0, 0)), mode="reflect")
-    return Scalable(np.ascontiguousarray(pixels), gain, offset)
+    return Scalable(np.ascontiguousarray(pixels), (height, width), gain, offset)
 
 
 def to_planes(pixels: Pixels, rule: Preprocess) -> Planes:

@@ -12,6 +12,9 @@ import pyarrow.parquet as pq
 from segpipe.errors import InvariantError
 from segpipe.schema import TABLES, arrow_schema
 
+ROW_GROUP = 1 << 17
+"""Rows that are compressed together: what one thread of a reader takes, or leaves out unread."""
+
 
 def encode_part(table: str, columns: Mapping[str, Sequence[Any]]) -> bytes:
     """A Parquet part of `images` or `objects` from exactly the columns of its schema.
@@ -49,5 +52,6 @@ def encode_table(table: str, rows: pa.Table) -> bytes:
         compression_level=1,
         use_dictionary=others,
         use_byte_stream_split=floats,
+        row_group_size=ROW_GROUP,
     )
     return sink.getvalue()
