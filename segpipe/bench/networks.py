@@ -2,8 +2,9 @@
 
 eager           the network as its library makes it
 channels_last   the same, in the memory layout that convolutions want
-frozen          traced, its normalisation folded into the convolutions
-compiled        `torch.compile`
+traced          by TorchScript, and frozen there
+frozen          as segpipe makes it ready: see `segmenters.frozen`
+compiled        a U-Net as the backend `compiled` runs it; a detector by `torch.compile`
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from segpipe.errors import SpecError
 from segpipe.segmenters.catalog import ResolvedModel
 from segpipe.segmenters.detector_network import load_detector
 from segpipe.segmenters.frozen import freeze
+from segpipe.segmenters.runtime import compiled
 from segpipe.segmenters.unet import load_unet
 from segpipe.spec import Precision
 
@@ -105,7 +107,9 @@ def as_variant(
             network = torch.jit.freeze(traced)
     if variant == "frozen":
         network = freeze(network, _dtype(precision))
-    forward: Callable[[Any], Any] = torch.compile(network) if variant == "compiled" else network
+    forward: Callable[[Any], Any] = network
+    if variant == "compiled":
+        forward = torch.compile(network) if detector else compiled(network, _dtype(precision))
 
     def run() -> Any:
         with torch.inference_mode(), _precision(precision, device):

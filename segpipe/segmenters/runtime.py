@@ -25,7 +25,7 @@ def by_backend(network: torch.nn.Module, spec: SegmentSpec) -> PlanesToMaps:
         case "torch":
             return deploy(network, spec)
         case "compiled":
-            return _compiled(network, spec)
+            return compiled(network.to(spec.device), _dtype(spec))
         case "openvino":
             from segpipe.segmenters.openvino_network import compile_network
 
@@ -41,11 +41,16 @@ def deploy(network: Network, spec: SegmentSpec) -> Network:
     return freeze(network.to(spec.device).to(memory_format=torch.channels_last), _dtype(spec))
 
 
-def _compiled(network: torch.nn.Module, spec: SegmentSpec) -> PlanesToMaps:
-    """Whole, by torch.compile; on a CPU weights become constants, packed as they are used."""
-    dtype = _dtype(spec)
-    network = fold(network).to(spec.device, dtype).to(memory_format=torch.channels_last)
-    run = torch.compile(network, options={"freezing": spec.device == "cpu"})
+def compiled(network: torch.nn.Module, dtype: torch.dtype) -> PlanesToMaps:
+    """Whole, by torch.compile; on a CPU weights become constants, packed as they are used.
+
+    Args:
+        network: from one tensor to another, on its device, in eval mode; it is changed.
+        dtype: that it computes in.
+    """
+    on_cpu = next(network.parameters()).device.type == "cpu"
+    network = fold(network).to(dtype).to(memory_format=torch.channels_last)
+    run = torch.compile(network, options={"freezing": on_cpu})
     return lambda planes: run(planes.to(dtype))
 
 
