@@ -127,7 +127,7 @@ def forward(
         threads=len(os.sched_getaffinity(0)),
         rounds=rounds,
     )
-    with local_cluster(1) as client:  # with the allocator that a run's workers have
+    with local_cluster(1, threads=question.threads) as client:  # as a run has its workers
         answer = client.submit(measure, question).result()
     conditions = describe_conditions(device)
     found = json.dumps(answer.to_dict(conditions)) if as_json else answer.to_text(conditions)
