@@ -26,11 +26,10 @@ from segpipe.measure.boxes import box_agreement, box_iou, boxes_of
 from segpipe.measure.evaluation import Agreement
 from segpipe.segmenters.base import Segmenter
 from segpipe.segmenters.build import build
-from segpipe.segmenters.catalog import ResolvedModel, resolve
+from segpipe.segmenters.catalog import ResolvedModel, resolve_model
 from segpipe.segmenters.detectors import DetectorSegmenter
 from segpipe.segmenters.rcnn import RCNNSegmenter
 from segpipe.segmenters.weights import load_tensors, read_header, save
-from segpipe.spec import RunSpec, parse
 
 R_CNN, FASTER, MASK = "R-CNN", "Faster R-CNN", "Mask R-CNN"
 
@@ -80,7 +79,7 @@ def resolve_family(
     assert last.weights_path is not None
     weights = folder / "faster-rcnn.safetensors"
     write_without_masks(last.weights_path, weights)
-    return {R_CNN: first, FASTER: resolve(_run_spec(str(weights), device)), MASK: last}
+    return {R_CNN: first, FASTER: _resolve_model(str(weights), device), MASK: last}
 
 
 def write_without_masks(weights: Path, out: Path) -> None:
@@ -150,7 +149,7 @@ def proposals_needed(
 
 
 def _resolve(model: str, kind: str, device: str) -> ResolvedModel:
-    resolved = resolve(_run_spec(model, device))
+    resolved = _resolve_model(model, device)
     found = resolved.spec.model
     if found.kind != kind:
         raise SpecError(f"model {model!r} is of the kind {found.kind}; here a {kind} is needed")
@@ -163,9 +162,8 @@ def _resolve(model: str, kind: str, device: str) -> ResolvedModel:
     return resolved
 
 
-def _run_spec(model: str, device: str) -> RunSpec:
-    values = {"source": "", "store": "", "model": model, "device": device}
-    return parse(RunSpec, values, "segpipe bench family")
+def _resolve_model(name: str, device: str) -> ResolvedModel:
+    return resolve_model(name, "segpipe bench family", device=device)
 
 
 def _contestant(segmenter: Segmenter[Any, Any]) -> Contestant:

@@ -13,23 +13,23 @@ from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any
 
-import numpy as np
-
 from segpipe.bench import networks
 from segpipe.bench.conditions import Conditions
+from segpipe.bench.images import simulated_images
 from segpipe.bench.table import table
-from segpipe.demo_fields import simulate_field
-from segpipe.records import DecodedImage, Header
 from segpipe.segmenters.build import build
-from segpipe.segmenters.catalog import ResolvedModel, resolve
+from segpipe.segmenters.catalog import resolve_model
 from segpipe.segmenters.preprocess import to_planes
-from segpipe.spec import Precision, Preprocess, RangeScaling, RunSpec, parse
+from segpipe.spec import Precision, Preprocess, RangeScaling
 
 OURS = "segpipe"
 """The variant that is the segmenter's own `forward`."""
 
 TARGET = 0.85
 """Wanted share of the convolution peak, of the best variant of a U-Net."""
+
+NUCLEI = 40
+"""In each image: what a detector does depends on what it sees."""
 
 Call = Callable[[], Any]
 
@@ -181,8 +181,12 @@ def best_rates(works: Sequence[tuple[Call, int]], rounds: int) -> list[float]:
 
 def _entrants(name: str, precision: Precision, question: Question) -> list[Entrant]:
     """The segmenter itself, and each variant of its network that there is."""
-    model = None if name == networks.RESNET34_UNET else _resolve(name, precision, question)
-    images = _images(question)
+    model = None
+    if name != networks.RESNET34_UNET:
+        asked = {"device": question.device, "precision": precision}
+        model = resolve_model(name, "segpipe bench forward", **asked)
+    fields = simulated_images(question.images, question.shape, NUCLEI)
+    images = [field.image for field in fields]
     found: list[Entrant] = []
     size = question.images
     if model is not None:
@@ -201,28 +205,6 @@ def _entrants(name: str, precision: Precision, question: Question) -> list[Entra
         run = networks.as_variant(network, variant, precision, planes)
         if run is not None:
             found.append(Entrant(name, variant, precision, size, flops, run))
-    return found
-
-
-def _resolve(name: str, precision: Precision, question: Question) -> ResolvedModel:
-    values = {
-        "source": "",
-        "store": "",
-        "model": name,
-        "device": question.device,
-        "precision": precision,
-    }
-    return resolve(parse(RunSpec, values, "segpipe bench forward"))
-
-
-def _images(question: Question) -> list[DecodedImage]:
-    """Fields of nuclei: what a detector does depends on what it sees."""
-    found = []
-    for seed in range(question.images):
-        rng = np.random.default_rng(seed)
-        pixels, _ = simulate_field(rng, question.shape, 40)
-        header = Header(*question.shape, 1, str(pixels.dtype), "simulated", "none")
-        found.append(DecodedImage(pixels[..., None], header, sha256=""))
     return found
 
 

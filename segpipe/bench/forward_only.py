@@ -41,9 +41,8 @@ class ForwardOnly:
     def run(self) -> float:
         """Images per second of one pass over all batches.
 
-        In a thread of its own, as in the pipeline: OpenMP makes threads for each thread that calls
-        it, and where there are more of them than cores they wait without spinning. On a machine
-        that others use too, that alone can make a factor of ten.
+        In a thread of its own, as in the pipeline, since OpenMP makes threads for each thread that
+        calls it, and how many there are may change how they wait for each other.
         """
         with ThreadPoolExecutor(1) as thread:
             seconds = thread.submit(self._pass).result()

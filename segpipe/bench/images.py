@@ -41,12 +41,20 @@ class BenchImage:
     truth: Labels | None = None
 
 
-def simulated_images() -> list[BenchImage]:
-    """`FIELDS` fields of nuclei with their truth, always the same ones."""
+def simulated_images(
+    count: int = FIELDS, shape: tuple[int, int] = FIELD_SHAPE, nuclei: int = NUCLEI
+) -> list[BenchImage]:
+    """Fields of nuclei with their truth, always the same ones.
+
+    Args:
+        count: how many.
+        shape: (H, W) of each.
+        nuclei: in each.
+    """
     images = []
-    for seed in range(FIELDS):
-        pixels, truth = simulate_field(np.random.default_rng(seed), FIELD_SHAPE, NUCLEI)
-        header = Header(*FIELD_SHAPE, 1, str(pixels.dtype), "simulated", "none")
+    for seed in range(count):
+        pixels, truth = simulate_field(np.random.default_rng(seed), shape, nuclei)
+        header = Header(*shape, 1, str(pixels.dtype), "simulated", "none")
         image = DecodedImage(pixels[..., None], header, sha256="")
         images.append(BenchImage(f"field {seed}", image, truth))
     return images

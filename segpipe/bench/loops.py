@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader, Dataset
 from segpipe.errors import SpecError
 from segpipe.segmenters.detector_network import load_detector
 from segpipe.segmenters.unet import load_unet
-from segpipe.spec import PercentileScaling, Preprocess, SegmentSpec, UNetOptions
+from segpipe.spec import DetectorOptions, PercentileScaling, Preprocess, SegmentSpec, UNetOptions
 
 Labels = npt.NDArray[np.integer[Any]]
 
@@ -228,8 +228,9 @@ class MaskRCNN:
     """torchvision's, whole: it resizes the image and pastes every mask over all of it."""
 
     def __init__(self, spec: SegmentSpec, weights: Path) -> None:
-        self.threshold = spec.options.model_dump()["mask_threshold"]
-        self.network = load_detector(spec.model, spec.options, weights)  # type: ignore[arg-type]
+        assert isinstance(spec.options, DetectorOptions)
+        self.threshold = spec.options.mask_threshold
+        self.network = load_detector(spec.model, spec.options, weights)
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[torch.Tensor]) -> list[Labels]:

@@ -24,7 +24,7 @@ from segpipe.errors import SpecError
 from segpipe.segmenters.catalog import ResolvedModel
 from segpipe.segmenters.detector_network import load_detector
 from segpipe.segmenters.frozen import freeze
-from segpipe.segmenters.runtime import compiled
+from segpipe.segmenters.runtime import torch_compiled
 from segpipe.segmenters.unet import load_unet
 from segpipe.spec import Precision
 
@@ -109,7 +109,7 @@ def as_variant(
         network = freeze(network, _dtype(precision))
     forward: Callable[[Any], Any] = network
     if variant == "compiled":
-        forward = torch.compile(network) if detector else compiled(network, _dtype(precision))
+        forward = torch.compile(network) if detector else torch_compiled(network, _dtype(precision))
 
     def run() -> Any:
         with torch.inference_mode(), _precision(precision, device):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -85,7 +86,8 @@ def resident_bytes() -> int:
 def peak_bytes(process: psutil.Process) -> int:
     """The most memory that a process has had; where the system does not tell, what it has now."""
     try:
-        with open(f"/proc/{process.pid}/status", encoding="ascii", errors="replace") as lines:  # noqa: PTH123
+        status = Path(f"/proc/{process.pid}/status")
+        with status.open(encoding="ascii", errors="replace") as lines:
             for line in lines:
                 if line.startswith("VmHWM:"):
                     return int(line.split()[1]) * 1024

@@ -39,8 +39,8 @@ _LOCAL_SETTINGS = {
     "distributed.worker.memory.pause": False,
     # What each thread was doing, kept for an hour: 0.2 MB a second in every process.
     "distributed.worker.profile.enabled": False,
-    # How often each process looks at its own event loop and at the system: by default that takes
-    # 2 % of two cores, 0.7 % like this.
+    # Each process looks at its own event loop and at the system less often than by default: that
+    # takes core time from the networks, also where Dask has nothing to do.
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.system-monitor.interval": "1s",
     # The last 1000 messages to each worker, each with a chunk's list of images: 42 MB.
@@ -49,9 +49,9 @@ _LOCAL_SETTINGS = {
     # layer: a forward pass takes 2.5 times as long (U-Net, 512x512, two cores). Kept for each
     # thread it would be too much (peak of a chunk beside the model: 1.5 GB, with one arena for
     # all threads 0.9; U-Net, 1024x1024), and the largest tensors would be paged in all the same.
-    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 1 << 30,
-    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 1 << 30,
-    "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": 1,
+    f"{_ENVIRONMENT}.MALLOC_TRIM_THRESHOLD_": 1 << 30,
+    f"{_ENVIRONMENT}.MALLOC_MMAP_THRESHOLD_": 1 << 30,
+    f"{_ENVIRONMENT}.MALLOC_ARENA_MAX": 1,
 }
 
 

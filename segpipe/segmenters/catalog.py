@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from segpipe.errors import SpecError, WeightsError
 from segpipe.machine import cpu_has_bf16
@@ -102,13 +103,13 @@ def resolve(run: RunSpec) -> ResolvedModel:
         SpecError: no such model, option, device or batch.
         WeightsError: a weights file that is refused.
     """
-    model, defaults, path = _find(run.model)
+    model, defaults, path, header = _find(run.model)
     options = parse(
         type(defaults), {**defaults.model_dump(), **run.options}, f"options of model {model.name!r}"
     )
-    _check_backend(run, model, path)
+    _check_backend(run, model, header)
     device = "cpu" if run.backend == "openvino" else _device(run.device, model)
-    precision = _precision(run.precision, model, device, _holds_in_bf16(path))
+    precision = _precision(run.precision, model, device, _holds_in_bf16(header))
     batch_images, batch_pixels = _batch(run.batch_images, model, device, run.backend)
     spec = SegmentSpec(
         model=model,
@@ -123,14 +124,36 @@ def resolve(run: RunSpec) -> ResolvedModel:
     return ResolvedModel(spec, path)
 
 
-def _find(name: str) -> tuple[ModelSpec, _AnyOptions, Path | None]:
-    """The model of a name or of a weights file, its default options, its weights."""
+def resolve_model(name: str, where: str, **asked: object) -> ResolvedModel:
+    """A model for no collection in particular, with other keys of a `RunSpec` as asked for.
+
+    Args:
+        name: of a model, or its weights file.
+        where: is told in an error.
+
+    Raises:
+        SpecError, WeightsError: as `resolve`.
+    """
+    return resolve(parse(RunSpec, {"source": "", "store": "", "model": name, **asked}, where))
+
+
+class _Found(NamedTuple):
+    """A model, its default options, its weights, and what their file says if it is our own."""
+
+    model: ModelSpec
+    options: _AnyOptions
+    path: Path | None = None
+    header: WeightsHeader | None = None
+
+
+def _find(name: str) -> _Found:
+    """The model of a name or of a weights file."""
     if name == "classical":
-        return ModelSpec(name=name, kind="classical"), ClassicalOptions(), None
+        return _Found(ModelSpec(name=name, kind="classical"), ClassicalOptions())
     for weights in PUBLISHED:
         if name == weights.name:
             path, sha256 = fetch(weights)
-            return weights.model(sha256), DetectorOptions(), path
+            return _Found(weights.model(sha256), DetectorOptions(), path)
     path = SHIPPED / f"{name}.safetensors" if name in _shipped_names() else Path(name)
     if path.suffix.lower() in _PICKLES:
         raise WeightsError(
@@ -145,7 +168,7 @@ def _find(name: str) -> tuple[ModelSpec, _AnyOptions, Path | None]:
         raise WeightsError(
             f"{path}: a {header.kind} with options for {header.postprocess.kind!r} in its header"
         )
-    return _from_header(header, sha256_file(path)), header.postprocess, path
+    return _Found(_from_header(header, sha256_file(path)), header.postprocess, path, header)
 
 
 def _from_header(header: WeightsHeader, sha256: str) -> ModelSpec:
@@ -175,7 +198,7 @@ def _device(asked: str, model: ModelSpec) -> DeviceClass:
     return "cpu"
 
 
-def _check_backend(run: RunSpec, model: ModelSpec, path: Path | None) -> None:
+def _check_backend(run: RunSpec, model: ModelSpec, header: WeightsHeader | None) -> None:
     if run.backend != "torch" and model.kind != "unet":
         raise SpecError(
             f"backend = {run.backend!r} runs U-Nets; model {model.name!r} is a {model.kind}: use"
@@ -190,10 +213,10 @@ def _check_backend(run: RunSpec, model: ModelSpec, path: Path | None) -> None:
     if run.precision == "int8":
         if run.backend != "openvino":
             raise SpecError("precision = 'int8' is for backend = 'openvino'")
-        if path is None or read_header(path).quantisation is None:
+        if header is None or header.quantisation is None:
             raise SpecError(
-                f"precision = 'int8': {path} holds no ranges to round in; `segpipe quantize` makes"
-                " a file that does"
+                f"precision = 'int8': {run.model} holds no ranges to round in; `segpipe quantize`"
+                " makes a file that does"
             )
 
 
@@ -206,11 +229,9 @@ def _precision(asked: str, model: ModelSpec, device: DeviceClass, holds: bool) -
     return "bf16" if asked == "bf16" or (asked == "auto" and holds and quick) else "fp32"
 
 
-def _holds_in_bf16(path: Path | None) -> bool:
+def _holds_in_bf16(header: WeightsHeader | None) -> bool:
     """Whether a weights file says that its metrics over all validation images do."""
-    if path is None or path.suffix != ".safetensors":
-        return False
-    training = read_header(path).training
+    training = header.training if header else None
     metrics = training.metrics if training else {}
     exact, rounded = metrics.get("all/fp32", {}), metrics.get("all/bf16", {})
     decisive = [name for name in DECISIVE if name in exact and name in rounded]

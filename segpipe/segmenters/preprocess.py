@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from segpipe.compiled import compiled, readable
 from segpipe.records import Pixels
 from segpipe.spec import PercentileScaling, Preprocess, RangeScaling
 
@@ -110,7 +110,7 @@ def _percentiles(pixels: Pixels, low: float, high: float) -> tuple[float, float]
         at_low, at_high = np.percentile(pixels, (low, high))
         return float(at_low), float(at_high)
     counts = np.zeros(np.iinfo(pixels.dtype).max + 1, np.int64)
-    _count(np.ascontiguousarray(pixels).ravel(), counts)
+    _count(readable(pixels, pixels.dtype).ravel(), counts)
     cumulative = np.cumsum(counts)
     ranks = np.array([low, high]) / 100 * (cumulative[-1] - 1)
     floor = np.searchsorted(cumulative, np.floor(ranks), side="right")
@@ -119,7 +119,7 @@ def _percentiles(pixels: Pixels, low: float, high: float) -> tuple[float, float]
     return float(at[0]), float(at[1])
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _count(samples: npt.NDArray[np.uint16], counts: npt.NDArray[np.int64]) -> None:
     """How often each value occurs; `np.bincount` would make 64-bit copies of the samples."""
     for sample in samples:

@@ -25,7 +25,7 @@ def by_backend(network: torch.nn.Module, spec: SegmentSpec) -> PlanesToMaps:
         case "torch":
             return deploy(network, spec)
         case "compiled":
-            return compiled(network.to(spec.device), _dtype(spec))
+            return torch_compiled(network.to(spec.device), _dtype(spec))
         case "openvino":
             from segpipe.segmenters.openvino_network import compile_network
 
@@ -41,7 +41,7 @@ def deploy(network: Network, spec: SegmentSpec) -> Network:
     return freeze(network.to(spec.device).to(memory_format=torch.channels_last), _dtype(spec))
 
 
-def compiled(network: torch.nn.Module, dtype: torch.dtype) -> PlanesToMaps:
+def torch_compiled(network: torch.nn.Module, dtype: torch.dtype) -> PlanesToMaps:
     """Whole, by torch.compile; on a CPU weights become constants, packed as they are used.
 
     Args:

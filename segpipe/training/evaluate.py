@@ -16,8 +16,7 @@ from segpipe.measure.semantic import SemanticAgreement
 from segpipe.records import Segmentation
 from segpipe.segmenters.base import Segmenter
 from segpipe.segmenters.build import build
-from segpipe.segmenters.catalog import resolve
-from segpipe.spec import RunSpec
+from segpipe.segmenters.catalog import resolve_model
 from segpipe.training.data import Example
 
 AP_INDICES = {"ap50": 0, "ap75": 5}
@@ -49,18 +48,14 @@ def load(
     backend: str = "torch",
 ) -> Segmenter[Any, Any]:
     """The model of a weights file, with other options if given."""
-    run = RunSpec.model_validate(
-        {
-            "source": "",
-            "store": "",
-            "model": str(weights),
-            "device": device,
-            "precision": precision,
-            "backend": backend,
-            "options": dict(options or {}),
-        }
+    model = resolve_model(
+        str(weights),
+        "a model to evaluate",
+        device=device,
+        precision=precision,
+        backend=backend,
+        options=dict(options or {}),
     )
-    model = resolve(run)
     return build(model.spec, model.weights_path)
 
 

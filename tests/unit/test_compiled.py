@@ -8,7 +8,7 @@ from torch import nn
 
 from segpipe.errors import SpecError
 from segpipe.segmenters import catalog
-from segpipe.segmenters.runtime import compiled
+from segpipe.segmenters.runtime import torch_compiled
 from segpipe.spec import RunSpec
 
 
@@ -24,7 +24,7 @@ def network() -> nn.Sequential:
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
 def test_it_answers_as_pytorch_does(dtype: torch.dtype, tolerance: float) -> None:
     planes = torch.randn(1, 3, 64, 96)
-    run = compiled(network(), dtype)
+    run = torch_compiled(network(), dtype)
     with torch.inference_mode():
         expected, found = network()(planes), run(planes).float()
     assert (found - expected).norm() < tolerance * expected.norm()
