@@ -5,7 +5,7 @@ Loads no network: reading a weights file's header is enough.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -33,7 +33,7 @@ SHIPPED = Path(__file__).resolve().parents[1] / "weights"
 """Folder of the weights that come with segpipe."""
 
 DECISIVE = ("ap50_mean", "ap75_mean", "dice")
-"""Metrics of a weights file that bfloat16 must not lower, ..."""
+"""Metrics of a weights file that another precision must not lower, ..."""
 
 MAX_LOSS = 0.003
 """... by more than this."""
@@ -234,10 +234,17 @@ def _holds_in_bf16(header: WeightsHeader | None) -> bool:
     training = header.training if header else None
     metrics = training.metrics if training else {}
     exact, rounded = metrics.get("all/fp32", {}), metrics.get("all/bf16", {})
-    decisive = [name for name in DECISIVE if name in exact and name in rounded]
-    return bool(decisive) and all(
-        rounded[name] >= exact[name] - MAX_LOSS - 1e-9 for name in decisive
-    )
+    measured = any(name in exact and name in rounded for name in DECISIVE)
+    return measured and not lowered(exact, rounded)
+
+
+def lowered(exact: Mapping[str, float], rounded: Mapping[str, float]) -> list[str]:
+    """The decisive metrics that are lower by more than `MAX_LOSS`, of those that both have."""
+    return [
+        name
+        for name in DECISIVE
+        if name in exact and name in rounded and rounded[name] < exact[name] - MAX_LOSS - 1e-9
+    ]
 
 
 def _batch(

@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import nn
 
 from segpipe.errors import SegpipeError, SpecError
-from segpipe.segmenters.catalog import DECISIVE, MAX_LOSS
+from segpipe.segmenters.catalog import MAX_LOSS, lowered
 from segpipe.segmenters.devices import require_openvino
 from segpipe.segmenters.quantisation import PREFIX, recorded_ranges, split_ranges
 from segpipe.segmenters.unet import UNetSegmenter
@@ -133,9 +133,8 @@ def _measure(
 
 def _check(metrics: dict[str, Numbers], weights: Path) -> None:
     exact, rounded = metrics["all/fp32"], metrics["all/int8"]
-    for name in DECISIVE:
-        if name in exact and rounded[name] < exact[name] - MAX_LOSS - 1e-9:
-            raise PrecisionLossError(
-                f"{weights}: {name} is {exact[name]:.4f} in fp32 and {rounded[name]:.4f} in int8 on"
-                f" the validation images, which is more than {MAX_LOSS} lower; nothing was written"
-            )
+    for name in lowered(exact, rounded):
+        raise PrecisionLossError(
+            f"{weights}: {name} is {exact[name]:.4f} in fp32 and {rounded[name]:.4f} in int8 on"
+            f" the validation images, which is more than {MAX_LOSS} lower; nothing was written"
+        )

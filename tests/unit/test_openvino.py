@@ -234,7 +234,7 @@ def test_a_quantised_file_runs_in_every_precision(
 def test_a_file_that_is_worse_in_8_bits_is_not_written(
     trained: Path, discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("segpipe.training.quantise.MAX_LOSS", -1.0)
+    monkeypatch.setattr(catalog, "MAX_LOSS", -1.0)
     out = tmp_path / "worse.safetensors"
     with pytest.raises(PrecisionLossError, match=r"ap50_mean is .* in fp32 and .* in int8"):
         quantise_file(trained, discs, out, images=1, say=lambda text: None)
