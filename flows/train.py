@@ -40,7 +40,7 @@ def train(spec: TrainSpec) -> dict[str, Any]:
     Returns:
         `<subgroup>/<precision>` -> metric -> value, on the validation images.
     """
-    from segpipe.console import training_text
+    from segpipe.cli.console import training_text
     from segpipe.training import Job, TrainingProgress, read_recipe
     from segpipe.training import train as train_model
 

@@ -1,5 +1,5 @@
 """`python -m segpipe` is `segpipe`."""
 
-from segpipe.cli import main
+from segpipe.cli.main import main
 
 main()

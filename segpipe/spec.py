@@ -181,6 +181,28 @@ class SegmentSpec(Frozen):
         return max(1, min(self.batch_images, fitting))
 
 
+class Night(Frozen):
+    """What a nightly run does beside the segmenting; none of it changes a result.
+
+    Attributes:
+        partition_chunks: chunks in a partition; a larger night is cut into several, each a flow
+            run with a plan and a record of its own.
+        compare_nights: earlier runs that a night is compared with, at most.
+        stall_minutes: an alarm is raised when no chunk was committed for so long.
+        wait_hours: for another run that does the same work, before the night gives up.
+        notify: Prefect notification blocks that are told of the morning and of alarms, as
+            `slack-webhook/lab`; what they need to log in lies in the block, never here.
+        notify_on: `always`, or only if something is the matter.
+    """
+
+    partition_chunks: int = Field(10_000, ge=1, le=1_000_000)
+    compare_nights: int = Field(14, ge=1, le=365)
+    stall_minutes: float = Field(30.0, gt=0, le=100_000)
+    wait_hours: float = Field(12.0, ge=0, le=1000)
+    notify: tuple[str, ...] = ()
+    notify_on: Literal["always", "alarm"] = "always"
+
+
 class RunSpec(Frozen):
     """One run, as a person asks for it; also the content of a `--config` file.
 
@@ -205,6 +227,9 @@ class RunSpec(Frozen):
             image that does not fit is `too_large`.
         max_failed: the run's exit code is 3 when a larger fraction of its images failed.
         retry: do nothing but the images that failed before under this spec.
+        verify_content: tell what is done by the sha256 of each file, and not by its size and time:
+            reads the whole collection.
+        night: what a nightly run (`flows/nightly.py`) does beside; `segpipe run` leaves it alone.
     """
 
     source: str
@@ -222,6 +247,8 @@ class RunSpec(Frozen):
     memory_gb: float | None = Field(None, gt=0, le=1e6)
     max_failed: Fraction = 0.1
     retry: bool = False
+    verify_content: bool = False
+    night: Night = Night()
 
 
 def load_config(path: Path) -> dict[str, Any]:

@@ -47,18 +47,7 @@ LAYERS = [
         "demo",
         "demo_fields",
     },
-    {
-        "console",
-        "showcase",
-        "cli",
-        "cli_bench",
-        "cli_bench_scale",
-        "cli_bench_speed",
-        "cli_store",
-        "flows",
-        "",
-        "__main__",
-    },
+    {"cli", "flows", "", "__main__"},
 ]
 
 ROOMS = {
@@ -186,7 +175,7 @@ def test_every_package_folder_is_installed() -> None:
 
 def test_the_command_line_starts_without_heavy_imports() -> None:
     code = (
-        "import sys, segpipe.cli\n"
+        "import sys, segpipe.cli.main\n"
         "heavy = {'torch', 'prefect', 'dask', 'distributed', 'zarr', 'pyarrow', 'duckdb', 'numba',"
         " 'numpy', 'scipy', 'skimage', 'PIL', 'pydantic'}\n"
         "print(sorted(heavy & set(sys.modules)))"

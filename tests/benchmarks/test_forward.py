@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from segpipe.bench.conditions import describe_conditions
 from segpipe.bench.forward import Question, measure
 from segpipe.bench.networks import RESNET34_UNET
-from segpipe.cli import app
+from segpipe.cli.main import app
 
 
 def test_each_way_to_run_a_network_is_measured_against_the_machine() -> None:

@@ -7,7 +7,7 @@ import json
 from typer.testing import CliRunner
 
 from segpipe.bench.query import CHUNK_IMAGES, IMAGE_OBJECTS, QUESTIONS, make_objects
-from segpipe.cli import app
+from segpipe.cli.main import app
 from segpipe.query import query
 from segpipe.store import create_store, open_store
 

@@ -6,7 +6,7 @@ import json
 
 from typer.testing import CliRunner
 
-from segpipe.cli import app
+from segpipe.cli.main import app
 
 
 def test_each_size_is_measured_and_then_found_done(tmp_path, monkeypatch) -> None:

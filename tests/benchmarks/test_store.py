@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from segpipe.cli import app
+from segpipe.cli.main import app
 from segpipe.errors import SpecError
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from segpipe.cli import main
+from segpipe.cli.main import main
 
 Command = Callable[..., tuple[int, str, str]]
 

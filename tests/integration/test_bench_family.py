@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from segpipe.bench.family import RECALL_AT, proposals_needed, write_without_masks
 from segpipe.bench.images import FIELDS, simulated_images
-from segpipe.cli import app
+from segpipe.cli.main import app
 from segpipe.demo_fields import Scene, simulate_field
 from segpipe.errors import SpecError
 from segpipe.segmenters.build import build

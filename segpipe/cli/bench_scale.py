@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-large = typer.Typer(rich_markup_mode=None)
+from segpipe.cli.options import AsJson
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+large = typer.Typer(rich_markup_mode=None)
 
 
 @large.command()

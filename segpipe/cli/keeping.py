@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from segpipe.cli.options import Store
+
 if TYPE_CHECKING:
     from segpipe.store.gc import Garbage
 
 keeping = typer.Typer(rich_markup_mode=None)
-
-Store = Annotated[str, typer.Argument(help="Folder or address of the store.")]
 
 
 @keeping.command()

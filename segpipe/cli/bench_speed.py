@@ -10,13 +10,13 @@ from typing import Annotated
 
 import typer
 
+from segpipe.cli.options import AsJson
 from segpipe.errors import SpecError
 
 speed = typer.Typer(rich_markup_mode=None)
 
 LOOPS = ("loop", "dataloader", "ray")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16.")]
 Size = Annotated[str, typer.Option(help="HxW of generated images, pixels.")]
@@ -61,7 +61,7 @@ def pipeline(
     from segpipe.bench.images import write_images
     from segpipe.bench.pipeline import measure
     from segpipe.bench.pipeline_report import PipelineReport
-    from segpipe.cli import quiet_libraries
+    from segpipe.cli.terminal import quiet_libraries
     from segpipe.segmenters.catalog import resolve
     from segpipe.spec import RunSpec, parse
 

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from segpipe.cli_bench_scale import large
-from segpipe.cli_bench_speed import speed
+from segpipe.cli.bench_scale import large
+from segpipe.cli.bench_speed import speed
 from segpipe.errors import SpecError
 
 bench = typer.Typer(

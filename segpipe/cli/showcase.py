@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 import segpipe
-from segpipe.console import progress_display, summary_text
+from segpipe.cli.console import progress_display, summary_text
 from segpipe.demo import make_archive
 from segpipe.query import format_table, query
 from segpipe.report.evaluate import evaluate_store, format_evaluation

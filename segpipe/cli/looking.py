@@ -1,0 +1,188 @@
+"""`segpipe query`, `show`, `overlay`, `eval`, `export`, `models`: what came of it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segpipe.cli.options import AsJson, OfModel, Store
+
+looking = typer.Typer(rich_markup_mode=None)
+
+QUERY_BYTES = 2 << 30
+"""Memory of a query."""
+
+
+class QueryFormat(StrEnum):
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+class ExportFormat(StrEnum):
+    PNG = "png"
+    COCO = "coco"
+
+
+@looking.command()
+def query(
+    store: Store,
+    sql: Annotated[str, typer.Argument(help="One SELECT.")],
+    format: Annotated[  # noqa: A002 - the option's name
+        QueryFormat, typer.Option(help="How to print the answer.")
+    ] = QueryFormat.TABLE,
+) -> None:
+    """Ask a question in SQL (DuckDB), read-only.
+
+    Views: images, objects, runs; latest_images and latest_objects hold the newest result of each
+    image.
+
+    \b
+    segpipe query results/ "SELECT reason, count(*) FROM images GROUP BY reason"
+    segpipe query results/ "SELECT * FROM latest_objects WHERE area > 500" --format csv
+    """
+    import segpipe
+    from segpipe.query import format_table
+    from segpipe.query import query as ask
+    from segpipe.query.address_space import limited_address_space
+
+    snapshot = segpipe.open_store(store)
+    with limited_address_space(QUERY_BYTES):
+        answer = ask(snapshot, sql, memory_limit=f"{QUERY_BYTES}B")
+    format_table(answer, format.value, sys.stdout)
+
+
+@looking.command()
+def show(store: Store, as_json: AsJson = False) -> None:
+    """Say what a store holds: runs, counts, models, failures."""
+    import segpipe
+    from segpipe.report.overview import overview
+
+    found = overview(segpipe.open_store(store))
+    typer.echo(json.dumps(found.to_dict()) if as_json else found.to_text())
+
+
+@looking.command()
+def overlay(
+    store: Store,
+    image: Annotated[str, typer.Argument(help="image_id, path in the collection, or file name.")],
+    out: Annotated[Path, typer.Option(help="PNG file to write.")],
+    model: OfModel = None,
+) -> None:
+    """Draw an image with its masks, boxes, class names and scores.
+
+    \b
+    segpipe overlay results/ fields/a1.tif --out a1.png
+    """
+    import segpipe
+    from segpipe.report.picture import draw_image
+
+    draw_image(segpipe.open_store(store).of_model(model), image).save(out, "PNG")
+    typer.echo(str(out))
+
+
+@looking.command("eval")
+def evaluate(
+    store: Store,
+    truth: Annotated[
+        list[Path],
+        typer.Option(
+            help="Folder of label or class images, paired by file stem; or COCO JSON, of "
+            "instances or panoptic, which may be given several times."
+        ),
+    ],
+    model: OfModel = None,
+    index: Annotated[
+        Path | None, typer.Option(help="CSV with a row per image, for --by and --cluster.")
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Column of --index whose values are reported one by one.")
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of --index that tells which images belong together, such as the "
+            "subject: intervals then resample its values. [default: each image for itself]"
+        ),
+    ] = None,
+    resamples: Annotated[
+        int, typer.Option(min=0, help="For the 95% intervals; 0 for none.")
+    ] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the resampling.")] = 0,
+    binary_truth: Annotated[
+        bool,
+        typer.Option(
+            "--binary-truth", help="All values above 0 of a truth are the model's one class."
+        ),
+    ] = False,
+    picture: Annotated[
+        Path | None, typer.Option(help="PNG to write: the worst, median and best image.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare results with a truth: average precision, COCO mAP, panoptic quality, Dice, counts.
+
+    \b
+    segpipe eval results/ --truth labels/
+    segpipe eval results/ --truth labels/ --index index.csv --by kind --picture examples.png
+    segpipe eval results/ --truth classes/ --index index.csv --by subject --cluster subject
+    segpipe eval results/ --truth annotations.json --json
+    """
+    import segpipe
+    from segpipe.report.comparison import Comparison
+    from segpipe.report.evaluate import evaluate as compare
+    from segpipe.report.evaluation import Intervals
+    from segpipe.report.evaluation_table import format_evaluation
+    from segpipe.report.subgroups import ImageIndex
+
+    comparison = Comparison(segpipe.open_store(store).of_model(model), truth, binary_truth)
+    columns = ImageIndex(index) if index is not None else None
+    evaluation = compare(comparison, columns, Intervals(by, cluster, seed, resamples))
+    if picture is not None:
+        from segpipe.report.evaluation_picture import draw_examples
+
+        draw_examples(comparison, evaluation).save(picture, "PNG")
+    typer.echo(json.dumps(evaluation.to_dict()) if as_json else format_evaluation(evaluation))
+
+
+@looking.command()
+def export(
+    store: Store,
+    format: Annotated[  # noqa: A002 - the option's name
+        ExportFormat, typer.Option(help="png: 16-bit label images; coco: JSON with RLE masks.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write to.")],
+    model: OfModel = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the newest results for other programs.
+
+    \b
+    segpipe export results/ --format png --out labels/
+    segpipe export results/ --format coco --out coco/
+    """
+    import segpipe
+    from segpipe.export.coco import export_coco
+    from segpipe.export.labels import export_labels
+
+    snapshot = segpipe.open_store(store).of_model(model)
+    write = export_labels if format is ExportFormat.PNG else export_coco
+    summary = write(snapshot, out)
+    typer.echo(json.dumps(summary.to_dict()) if as_json else summary.to_text())
+
+
+@looking.command()
+def models(as_json: AsJson = False) -> None:
+    """List the models that `segpipe run --model` takes."""
+    from segpipe.report.models import model_table
+    from segpipe.segmenters.catalog import models as cards
+
+    listed = cards()
+    typer.echo(json.dumps([asdict(card) for card in listed]) if as_json else model_table(listed))
