@@ -12,7 +12,7 @@ from segpipe.store import Snapshot
 def done_images(snapshot: Snapshot, spec_id: str) -> Identities:
     """Identities of the images that are committed under a spec, failed ones included."""
     of_spec = ds.field("spec_id") == spec_id
-    columns = ["uri", "size_bytes", "mtime_ns"]
+    columns = ["uri", "size_bytes", "mtime_ns", "etag"]
     batches = snapshot.dataset("images").to_batches(columns=columns, filter=of_spec)
     return Identities(
         map(image_identity, *(column.to_pylist() for column in batch.columns)) for batch in batches

@@ -30,9 +30,10 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def image_identity(uri: str, size_bytes: int, mtime_ns: int) -> bytes:
+def image_identity(uri: str, size_bytes: int, mtime_ns: int, etag: str | None = None) -> bytes:
     """16 bytes that stand for an image as it was listed."""
-    return hashlib.sha256(f"{uri}\0{size_bytes}\0{mtime_ns}".encode()).digest()[:16]
+    version = f"\0{etag}" if etag else ""
+    return hashlib.sha256(f"{uri}\0{size_bytes}\0{mtime_ns}{version}".encode()).digest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ class ImageRef:
         refused: why it cannot be read, known already from the listing (a dangling link, an unsafe
             archive member); such an image is planned like any other and ends as a `failed` row.
         refused_detail: one sentence for people.
+        etag: of an object in a bucket, as listed: what the service calls this version of its bytes,
+            quotes included. None for files, which have none.
     """
 
     uri: str
@@ -57,6 +60,7 @@ class ImageRef:
     mtime_ns: int
     refused: Reason | None = None
     refused_detail: str = ""
+    etag: str | None = None
 
     @property
     def image_id(self) -> str:
@@ -66,7 +70,13 @@ class ImageRef:
     @property
     def identity(self) -> bytes:
         """What tells that this image was already done: see `image_identity`."""
-        return image_identity(self.uri, self.size_bytes, self.mtime_ns)
+        return image_identity(self.uri, self.size_bytes, self.mtime_ns, self.etag)
+
+    @property
+    def version(self) -> tuple[str, int, int] | tuple[str, int, int, str]:
+        """(uri, size, mtime), and the etag where there is one."""
+        about = self.uri, self.size_bytes, self.mtime_ns
+        return (*about, self.etag) if self.etag else about
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +94,10 @@ class Chunk:
 
     @property
     def chunk_id(self) -> str:
-        """32 hex digits derived from the spec, the ordered (uri, size, mtime) of the images, and
-        the generation.
+        """32 hex digits derived from the spec, the ordered versions of the images, and the
+        generation.
         """
-        members = [(ref.uri, ref.size_bytes, ref.mtime_ns) for ref in self.images]
+        members = [ref.version for ref in self.images]
         again = (self.generation,) if self.generation else ()
         return digest("chunk", self.spec_id, members, *again)[:32]
 

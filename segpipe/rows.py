@@ -135,6 +135,7 @@ class ChunkTables:
             "path": ref.path,
             "size_bytes": ref.size_bytes,
             "mtime_ns": ref.mtime_ns,
+            "etag": ref.etag,
         }
         if header is not None:
             row |= {name: getattr(header, name) for name in _HEADER_COLUMNS}

@@ -38,6 +38,7 @@ IMAGES = (
     Column("path", pa.string(), "", "path relative to the collection"),
     Column("size_bytes", pa.int64(), "B", "size as listed"),
     Column("mtime_ns", pa.int64(), "ns", "modification time as listed, since 1970"),
+    Column("etag", pa.string(), "", "etag as listed, of an object in a bucket; null for files"),
     Column("sha256", HASH, "", "of the bytes that were read; null if they could not be"),
     Column("status", pa.string(), "", "'ok' or 'failed'"),
     Column("reason", pa.string(), "", "why it failed, from a closed list; null when ok"),
@@ -96,6 +97,9 @@ OBJECTS = (
 )
 
 TABLES = {"images": IMAGES, "objects": OBJECTS}
+
+LATER_COLUMNS = {"images": ("etag",), "objects": ()}
+"""Columns that parts in stores of an older format lack, and which are null there."""
 
 
 def arrow_schema(table: str) -> pa.Schema:

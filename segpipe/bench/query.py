@@ -153,6 +153,7 @@ def _image_columns(chunk: Chunk) -> dict[str, Any]:
         "path": [ref.path for ref in refs],
         "size_bytes": [ref.size_bytes for ref in refs],
         "mtime_ns": [ref.mtime_ns for ref in refs],
+        "etag": [ref.etag for ref in refs],
         "status": ["ok"] * len(refs),
         "n_objects": [IMAGE_OBJECTS] * len(refs),
     }

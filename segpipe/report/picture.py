@@ -37,7 +37,7 @@ def read_source(row: Row) -> DecodedImage:
     Raises:
         InputError: it cannot be read, or its bytes are others than those that were segmented.
     """
-    ref = ImageRef(row["uri"], row["path"], row["size_bytes"], row["mtime_ns"])
+    ref = ImageRef(row["uri"], row["path"], row["size_bytes"], row["mtime_ns"], etag=row["etag"])
     with Reader(Limits()) as reader:
         image = reader.read(ref)
     if image.sha256 != row["sha256"]:

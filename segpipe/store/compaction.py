@@ -22,7 +22,7 @@ from segpipe.errors import StoreError
 from segpipe.records import StoredFile, digest
 from segpipe.store import layout
 from segpipe.store.files import Files
-from segpipe.store.tables import encode_table
+from segpipe.store.tables import completed, encode_table
 from segpipe.store.tombstones import hidden_chunks
 
 PART_ROWS = 1_000_000
@@ -156,7 +156,8 @@ class _Writer:
         for table, keys in SORTED_BY.items():
             paths = [layout.published_part(chunk, table) for chunk in chunks]
             rows = pa.concat_tables(
-                pq.read_table(path, filesystem=self._files.arrow()) for path in paths
+                completed(table, pq.read_table(path, filesystem=self._files.arrow()))
+                for path in paths
             )
             data = encode_table(table, rows.sort_by(keys))
             self._keep(f"{self._folder}/{table}-{self._parts:04d}.parquet", data)

@@ -29,6 +29,7 @@ from segpipe.store.files import Files
 from segpipe.store.masks import MaskStack
 from segpipe.store.snapshot import Row
 from segpipe.store.sums import sealed_files
+from segpipe.store.tables import completed
 from segpipe.store.tombstones import hidden_chunks
 
 
@@ -69,8 +70,10 @@ def check_store(files: Files) -> Iterator[Problem]:
 def _check_fixed(files: Files) -> Iterator[Problem]:
     """Files whose content is always the same."""
     versions = (*layout.OLDER_VERSIONS, layout.FORMAT_VERSION)
+    markers = [layout.marker(version) for version in versions]
+    markers += [layout.marker(raised_from=version) for version in layout.OLDER_VERSIONS]
     for path, contents in (
-        (layout.MARKER, [layout.marker(version) for version in versions]),
+        (layout.MARKER, markers),
         (f"{layout.MASKS}/zarr.json", [layout.MASKS_ROOT]),
     ):
         try:
@@ -168,7 +171,9 @@ def _check_bytes(path: str, data: bytes, stored: StoredFile) -> Iterator[Problem
 
 def _check_rows(files: Files, commit: Commit, parts: Mapping[str, bytes]) -> Iterator[Problem]:
     path = layout.commit_file(commit.chunk_id)
-    images, objects = (pq.read_table(pa.BufferReader(parts[t])) for t in ("images", "objects"))
+    images, objects = (
+        completed(t, pq.read_table(pa.BufferReader(parts[t]))) for t in ("images", "objects")
+    )
     for table, rows in (("images", images), ("objects", objects)):
         if not rows.schema.equals(arrow_schema(table)):
             where = layout.published_part(commit.chunk_id, table)
@@ -176,7 +181,8 @@ def _check_rows(files: Files, commit: Commit, parts: Mapping[str, bytes]) -> Ite
             return
     rows = images.to_pylist()
     refs = tuple(
-        ImageRef(row["uri"], row["path"], row["size_bytes"], row["mtime_ns"]) for row in rows
+        ImageRef(row["uri"], row["path"], row["size_bytes"], row["mtime_ns"], etag=row["etag"])
+        for row in rows
     )
     if Chunk(commit.spec_id, refs, commit.generation).chunk_id != commit.chunk_id:
         yield Problem(path, "its images are not the ones that the chunk was made of (I5)")

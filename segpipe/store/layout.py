@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import json
 
-FORMAT_VERSION = 2
-"""Of what is written. 2 knows tickets, compactions, tombstones and repeated chunks."""
+FORMAT_VERSION = 3
+"""Of what is written. 2 knows tickets, compactions, tombstones and repeated chunks; 3 etags."""
 
-OLDER_VERSIONS = (1,)
+OLDER_VERSIONS = (1, 2)
 """Also read, as they are; a store of one is raised to `FORMAT_VERSION` when it is written to."""
 
 MARKER = "segpipe.json"
@@ -38,9 +38,10 @@ TABLES = ("objects", "images")
 """In the order of publication: whoever sees a chunk's images finds its objects."""
 
 
-def marker(version: int = FORMAT_VERSION) -> bytes:
-    """Content of `segpipe.json`."""
-    return json.dumps({"program": "segpipe", "format_version": version}).encode()
+def marker(version: int = FORMAT_VERSION, raised_from: int | None = None) -> bytes:
+    """Content of `segpipe.json`; `raised_from` is the format of the oldest that lies there."""
+    older = {} if raised_from is None else {"raised_from": raised_from}
+    return json.dumps({"program": "segpipe", "format_version": version, **older}).encode()
 
 
 def masks_group(chunk_id: str, attempt: str) -> str:

@@ -24,6 +24,7 @@ _SCHEMA = pa.schema(
         ("path", pa.string()),
         ("size_bytes", pa.int64()),
         ("mtime_ns", pa.int64()),
+        ("etag", pa.string()),
         ("refused", pa.string()),
         ("refused_detail", pa.string()),
     ]
@@ -49,6 +50,7 @@ def write_plan(files: Files, run_id: str, chunks: Iterable[Chunk]) -> str:
                     "path": ref.path,
                     "size_bytes": ref.size_bytes,
                     "mtime_ns": ref.mtime_ns,
+                    "etag": ref.etag,
                     "refused": ref.refused,
                     "refused_detail": ref.refused_detail,
                 }
@@ -68,7 +70,7 @@ def read_plan(files: Files, run_id: str, spec_id: str) -> Iterator[Chunk]:
 
 
 def _image(row: dict[str, Any]) -> ImageRef:
-    about = {name: row[name] for name in ("uri", "path", "size_bytes", "mtime_ns")}
+    about = {name: row[name] for name in ("uri", "path", "size_bytes", "mtime_ns", "etag")}
     refused = Reason(row["refused"]) if row["refused"] else None
     return ImageRef(**about, refused=refused, refused_detail=row["refused_detail"])
 

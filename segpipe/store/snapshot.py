@@ -77,13 +77,19 @@ class Snapshot:
         return compacted + [layout.published_part(chunk_id, table) for chunk_id in since]
 
     def parquet_files(self, table: str) -> list[Path] | None:
-        """`parts` as paths of this machine; None where the store is not in a folder."""
-        if not isinstance(self.files, LocalFiles):
+        """`parts` as paths of this machine, all with the columns of the schema.
+
+        None where the store is not in a folder, or holds parts of an older format: see `dataset`.
+        """
+        if not isinstance(self.files, LocalFiles) or _holds_older_parts(self.files):
             return None
         return [self.files.local_path(path) for path in self.parts(table)]
 
     def dataset(self, table: str) -> ds.Dataset:
-        """`images` or `objects` as an Arrow dataset: lazy, any number of parts."""
+        """`images` or `objects` as an Arrow dataset: lazy, any number of parts.
+
+        A column that a part does not have is null there.
+        """
         return ds.dataset(
             self.parts(table),
             schema=arrow_schema(table),
@@ -226,6 +232,16 @@ def _raised(files: Files) -> Files:
 
     All that an older store holds is good as it is; an older segpipe will refuse the store.
     """
-    if json.loads(files.read(layout.MARKER))["format_version"] != layout.FORMAT_VERSION:
-        files.replace(layout.MARKER, layout.marker())
+    found = json.loads(files.read(layout.MARKER))
+    if found["format_version"] != layout.FORMAT_VERSION:
+        oldest = found.get("raised_from", found["format_version"])
+        files.replace(layout.MARKER, layout.marker(raised_from=oldest))
     return files
+
+
+def _holds_older_parts(files: Files) -> bool:
+    try:
+        marker = json.loads(files.read(layout.MARKER))
+    except FileNotFoundError:
+        return False  # nothing is there yet
+    return marker["format_version"] != layout.FORMAT_VERSION or "raised_from" in marker

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from segpipe.errors import InvariantError
-from segpipe.schema import TABLES, arrow_schema
+from segpipe.schema import LATER_COLUMNS, TABLES, arrow_schema
 
 ROW_GROUP = 1 << 17
 """Rows that are compressed together: what one thread of a reader takes, or leaves out unread."""
@@ -38,6 +38,14 @@ def as_rows(table: str, columns: Mapping[str, Sequence[Any]]) -> pa.Table:
         return pa.table({name: columns[name] for name in schema.names}, schema=schema)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise InvariantError(f"{table}: a value does not fit its column: {error}") from error
+
+
+def completed(table: str, rows: pa.Table) -> pa.Table:
+    """The rows of a part, with nulls in those columns that its format did not know yet."""
+    for place, field in enumerate(arrow_schema(table)):
+        if field.name in LATER_COLUMNS[table] and field.name not in rows.column_names:
+            rows = rows.add_column(place, field, pa.nulls(len(rows), field.type))
+    return rows
 
 
 def encode_table(table: str, rows: pa.Table) -> bytes:

@@ -91,19 +91,22 @@ def test_an_older_store_is_read_as_it_is(old_store: Path) -> None:
 def test_an_older_store_is_raised_when_it_is_written_to(old_store: Path, images: Path) -> None:
     before = logical_digest(open_store(old_store))
     files = create_store(old_store)
-    assert b'"format_version": 2' in files.read("segpipe.json")
+    assert b'"format_version": 3' in files.read("segpipe.json")
     assert logical_digest(Snapshot(files)) == before
     segment(files, refs(images), "run")
     compact(files)
     assert list(check_store(files)) == []
     assert len(Snapshot(files).dataset("images").to_table()) == 5 + 12
+    etags = query(open_store(old_store), "SELECT etag, uri, count(*) OVER () AS n FROM images")
+    assert set(etags["etag"].to_pylist()) == {None}
+    assert set(etags["n"].to_pylist()) == {5 + 12}
 
 
 def test_a_newer_store_is_refused(tmp_path: Path) -> None:
     create_store(tmp_path)
-    (tmp_path / "segpipe.json").write_text('{"program": "segpipe", "format_version": 3}')
+    (tmp_path / "segpipe.json").write_text('{"program": "segpipe", "format_version": 4}')
     for enter in (open_store, create_store):
-        with pytest.raises(SpecError, match="store format 3; this segpipe reads 1, 2"):
+        with pytest.raises(SpecError, match="store format 4; this segpipe reads 1, 2, 3"):
             enter(tmp_path)
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from segpipe.planning.chunks import IDENTITY_BYTES, Identities, Planner
 from segpipe.planning.shapes import SHARD_BYTES, SHARD_IMAGES, stack_layout
-from segpipe.records import ImageRef
+from segpipe.records import Chunk, ImageRef
 
 NAMES = st.lists(st.text(min_size=1, max_size=8), unique=True, max_size=40)
 
@@ -63,6 +63,21 @@ def test_a_changed_file_is_another_image_under_the_same_id() -> None:
     assert before.identity != after.identity
     (chunk,) = Planner("spec", 4, {before.identity}).chunks([after])
     assert chunk.images == (after,)
+
+
+def test_ids_without_an_etag_are_those_of_older_stores() -> None:
+    ref = ImageRef("file:///a.png", "a.png", 10, 1)
+    assert ref.identity.hex() == "c4152562130420d8910ded033b4db17e"
+    assert Chunk("spec", (ref,)).chunk_id == "02685fae152dfefe84a96bc50b5ab702"
+
+
+def test_an_etag_tells_versions_of_one_size_and_time_apart() -> None:
+    versions = [
+        ImageRef("s3://b/a.png", "a.png", 10, 1, etag=etag) for etag in (None, '"1"', '"2"')
+    ]
+    assert len({ref.identity for ref in versions}) == 3
+    assert len({Chunk("spec", (ref,)).chunk_id for ref in versions}) == 3
+    assert len({ref.image_id for ref in versions}) == 1
 
 
 def test_chunk_ids_follow_from_content_and_order() -> None:
