@@ -1,13 +1,15 @@
 """The night of one collection: what is new is segmented, and the morning tells of it.
 
-A deployment for each collection has a schedule; `deploy/prefect.yaml` shows one.
+A deployment for each collection has a schedule; `deploy/prefect.yaml` shows one. A night that is
+larger than a partition is several runs, one after another, each in a flow run of its own.
 """
 
 from __future__ import annotations
 
-from prefect import flow
+from prefect import flow, get_run_logger
 from segpipe.flows.segment import segment
 
+from segpipe.execution import Run, planned
 from segpipe.records import RunSummary
 from segpipe.spec import RunSpec
 
@@ -18,5 +20,25 @@ def nightly(spec: RunSpec) -> list[RunSummary]:
 
     Args:
         spec: the collection; a deployment gives it as a mapping with the same keys.
+
+    Returns:
+        A summary of each partition; of a night that fits into one, a single one.
+
+    Raises:
+        BusyError: another run was still doing the same work after `night.wait_hours`.
     """
-    return [segment(spec)]
+    with planned(spec, spec.night.partition_chunks, 3600 * spec.night.wait_hours) as runs:
+        return [_partition(run) for run in runs]
+
+
+def _partition(run: Run) -> RunSummary:
+    """One partition, as a flow run of its own; a server that went away meanwhile ends no night."""
+    outcome: list[RunSummary | BaseException] = []
+    try:
+        with run.staffed():
+            segment(run.spec, ended=outcome.append, run=run)
+    except Exception as error:
+        if not outcome or not isinstance(outcome[0], RunSummary):
+            raise
+        get_run_logger().warning("the Prefect server was not told how a run ended: %s", error)
+    return run.summary

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 from prefect import flow, task
@@ -40,8 +39,11 @@ def segment(spec: RunSpec, observe: Any = None, ended: Any = None, run: Any = No
     """
     ended = ended or _ignore
     try:
-        with nullcontext(run) if run else planned(spec) as run:
+        if run:
             summary = _work(run, observe or _ignore)
+        else:
+            with planned(spec) as (run,), run.staffed():
+                summary = _work(run, observe or _ignore)
     except BaseException as error:
         ended(error)
         raise

@@ -41,7 +41,8 @@ def run(spec: RunSpec, observe: Callable[[Progress], None] | None = None) -> Run
     expect_server()  # It takes seconds to import what it needs; until it is told, it does no more.
     from segpipe.execution import planned
 
-    with planned(spec) as run:  # What is asked wrongly is told before any server starts.
+    # What is asked wrongly is told before any server starts.
+    with planned(spec) as (run,), run.staffed():
         from segpipe.flows.segment import segment_here
 
         with prefect_api():

@@ -81,5 +81,9 @@ class EngineError(SegpipeError):
     """The cluster cannot do the work."""
 
 
+class BusyError(SegpipeError):
+    """Another run is doing the same work."""
+
+
 class InvariantError(SegpipeError):
     """A promise of segpipe is broken. This is a bug in segpipe, not in the input."""

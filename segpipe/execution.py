@@ -1,27 +1,26 @@
 """One run, from what was asked to what came of it; how it is scheduled is not its matter.
 
-`planned` makes a `Run` and has its workers come; a flow lets it work and looks at its progress. The
-record is written when work starts and again when it ends, however it ends; the commits alone say
-what is done.
+`planned` makes a `Run`, or several for the partitions of a large one; in the block of `staffed` it
+has workers; a flow lets it work and looks at its progress. The record is written when its planning
+starts, when its work does, and when it ends, however it ends; the commits alone say what is done.
 """
 
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pyarrow.dataset as ds
 
+from segpipe.census import failed_specs
 from segpipe.errors import SpecError
-from segpipe.history import done_images, failed_images
-from segpipe.planning.chunks import Planner
+from segpipe.planner import write_plans
 from segpipe.provenance.environment import describe_environment
 from segpipe.provenance.record import (
     Device,
@@ -31,18 +30,18 @@ from segpipe.provenance.record import (
     WorkerKind,
     finish_record,
     start_record,
+    started_at,
 )
 from segpipe.provenance.tally import Tally
-from segpipe.readers import list_collection
-from segpipe.records import Chunk, RunSummary
+from segpipe.records import Chunk, RunSummary, digest, new_run_id, partition_id
 from segpipe.segmenters.catalog import ResolvedModel, resolve
 from segpipe.segmenters.devices import device_count, device_name
 from segpipe.spec import RunSpec, parse
 from segpipe.store import Snapshot, create_store, open_store
 from segpipe.store.files import Files
-from segpipe.store.layout import run_file
+from segpipe.store.layout import run_file, run_folder
 from segpipe.store.leases import lease
-from segpipe.store.plans import read_plan, write_plan
+from segpipe.store.plans import read_plan
 from segpipe.store.recover import recover
 from segpipe.store.sums import seal, unseal
 
@@ -80,41 +79,43 @@ class Run:
         plan: what there is to do.
     """
 
-    def __init__(self, spec: RunSpec) -> None:
-        """Resolve the model, open the store, list the collection, and write the plan.
-
-        Raises:
-            SpecError: something that was asked for cannot be done as asked.
-            StoreError: the store's file system cannot keep its promises.
+    def __init__(
+        self,
+        run_id: str,
+        spec: RunSpec,
+        model: ResolvedModel,
+        files: Files,
+        plan: PlanSummary,
+        clock: float | None = None,
+    ) -> None:
         """
-        self._clock = time.perf_counter()
-        started = datetime.now(UTC)
+        Args:
+            clock: `time.perf_counter()` when its planning began; None for a later partition, which
+                begins when its work does.
+        """
+        self.run_id = run_id
         self.spec = spec
-        self.run_id = (
-            f"{started:%Y%m%dT%H%M%S}{started.microsecond // 1000:03d}Z-{secrets.token_hex(3)}"
-        )
-        self.model: ResolvedModel = resolve(spec)
-        self.files: Files = create_store(spec.store)
-        self.files.probe()
-        recover(self.files)
-        self.plan = self._make_plan()
+        self.model = model
+        self.files = files
+        self.plan = plan
+        self._clock = time.perf_counter() if clock is None else clock
+        self._planning = time.perf_counter() - self._clock
         self._tally = Tally()
         self._staff: Future[Staff]
         self._workers: tuple[WorkerKind, ...] = ()
         environment = describe_environment()
-        device = self.model.spec.device
+        device = model.spec.device
         name = device_name() if device == "cuda" else environment["cpu"]
         self._record = start_record(
-            self.run_id,
-            started,
+            run_id,
+            datetime.now(UTC) - timedelta(seconds=self._planning),
             spec,
-            self.model.spec,
+            model.spec,
             environment=environment,
-            device=Device(device, name, self.model.spec.precision),
+            device=Device(device, name, model.spec.precision),
             threads=self.threads or 0,
-            plan=self.plan,
+            plan=plan,
         )
-        self._planning = time.perf_counter() - self._clock
 
     @property
     def workers(self) -> int:
@@ -199,46 +200,21 @@ class Run:
 
     @contextmanager
     def recorded(self) -> Iterator[None]:
-        """Keep the run's lease and record: `running` in the block, and afterwards how it ended."""
+        """Keep the run's record: `running` in the block, and afterwards how it ended."""
         # What a server took to start meanwhile is not the run's.
         self._clock = time.perf_counter() - self._planning
-        with lease(self.files, self.run_id):
-            self._write_record()
-            try:
-                yield
-            except BaseException as error:
-                # Ctrl-C, and what Prefect makes of SIGTERM, are no `Exception`.
-                status: Status = "failed" if isinstance(error, Exception) else "interrupted"
-                with suppress(OSError):  # of a full disk, which is then what failed
-                    self._finish_record(status, error)
-                raise
-            self._finish_record("completed")
-
-    def _make_plan(self) -> PlanSummary:
-        spec_id = self.model.spec.spec_id
-        snapshot = Snapshot(self.files)
-        size = self.spec.chunk_images
-        if self.spec.retry:
-            planner = Planner(spec_id, size, (), tried=failed_images(snapshot, spec_id))
-        else:
-            planner = Planner(spec_id, size, done_images(snapshot, spec_id))
-        listing = list_collection(self.spec.source)
-        counts = {"chunks": 0, "refused": 0}
-
-        def counted() -> Iterator[Chunk]:
-            for chunk in planner.chunks(listing):
-                counts["chunks"] += 1
-                counts["refused"] += sum(ref.refused is not None for ref in chunk.images)
-                yield chunk
-
-        digest = write_plan(self.files, self.run_id, counted())
-        return PlanSummary(
-            digest,
-            images=planner.planned,
-            skipped=planner.skipped,
-            ignored=listing.ignored,
-            **counts,
-        )
+        started = datetime.now(UTC) - timedelta(seconds=self._planning)
+        self._record = started_at(self._record, started)
+        self.write_record()
+        try:
+            yield
+        except BaseException as error:
+            # Ctrl-C, and what Prefect makes of SIGTERM, are no `Exception`.
+            status: Status = "failed" if isinstance(error, Exception) else "interrupted"
+            with suppress(OSError):  # of a full disk, which is then what failed
+                self._finish_record(status, error)
+            raise
+        self._finish_record("completed")
 
     def _chunks(self) -> Iterator[Chunk]:
         return read_plan(self.files, self.run_id, self.model.spec.spec_id)
@@ -254,29 +230,62 @@ class Run:
             summary=self.summary,
             error=f"{type(error).__name__}: {error}" if error else None,
         )
-        self._write_record()
+        self.write_record()
         from segpipe.provenance.crate import crate_json
 
         crate = crate_json(self._record).encode()
         self.files.replace(run_file(self.run_id, "ro-crate-metadata.json"), crate)
         seal(self.files, self.run_id)
 
-    def _write_record(self) -> None:
+    def write_record(self) -> None:
         unseal(self.files, self.run_id)
         self.files.replace(run_file(self.run_id, "record.json"), self._record.to_json().encode())
 
 
 @contextmanager
-def planned(spec: RunSpec) -> Iterator[Run]:
-    """Inside the block a run is planned, and its workers come.
+def planned(
+    spec: RunSpec, partition_chunks: int | None = None, patience: float | None = None
+) -> Iterator[tuple[Run, ...]]:
+    """Inside the block a run is planned, and alive for others.
+
+    Args:
+        partition_chunks: chunks in a partition, each a run of its own; None for a single run.
+        patience: seconds to wait for a live run that does the same work; None not to wait.
 
     Raises:
         SpecError: something that was asked for cannot be done as asked.
         StoreError: the store's file system cannot keep its promises.
+        BusyError: another run was still at the same work when the patience was over.
     """
-    run = Run(spec)
-    with run.staffed():
-        yield run
+    model = resolve(spec)
+    files = create_store(spec.store)
+    files.probe()
+    run_id = new_run_id(datetime.now(UTC))
+    work = digest("work", spec.source, model.spec.spec_id)
+    with lease(files, run_id, work, patience):
+        clock = time.perf_counter()
+        recover(files)
+        with _beginning(Run(run_id, spec, model, files, PlanSummary.empty(), clock)):
+            plans = write_plans(files, spec, model.spec.spec_id, run_id, partition_chunks)
+        first, *later = plans
+        yield (
+            Run(run_id, spec, model, files, first, clock),
+            *(
+                Run(partition_id(run_id, number), spec, model, files, plan)
+                for number, plan in enumerate(later, start=2)
+            ),
+        )
+
+
+@contextmanager
+def _beginning(run: Run) -> Iterator[None]:
+    """While a run is planned it has a record, which tells if it dies; if it fails it never was."""
+    run.write_record()
+    try:
+        yield
+    except BaseException:
+        run.files.remove(run_folder(run.run_id))
+        raise
 
 
 def failed_runs(store: str) -> list[RunSpec]:
@@ -288,9 +297,8 @@ def failed_runs(store: str) -> list[RunSpec]:
     snapshot = open_store(store)
     newest = {record["spec_id"]: record for record in snapshot.records()}
     specs = []
-    for spec_id, record in newest.items():
-        if not failed_images(snapshot, spec_id):
-            continue
+    for spec_id in failed_specs(snapshot):
+        record = newest[spec_id]
         values = {**record["run_spec"], "store": store, "retry": True}
         spec = parse(RunSpec, values, f"the record of run {record['run_id']}")
         if resolve(spec).spec.spec_id != spec_id:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -30,10 +32,19 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def image_identity(uri: str, size_bytes: int, mtime_ns: int, etag: str | None = None) -> bytes:
-    """16 bytes that stand for an image as it was listed."""
-    version = f"\0{etag}" if etag else ""
-    return hashlib.sha256(f"{uri}\0{size_bytes}\0{mtime_ns}{version}".encode()).digest()[:16]
+def new_run_id(started: datetime) -> str:
+    """Ids sort by the time of the start; the end tells runs of one millisecond apart."""
+    return f"{started:%Y%m%dT%H%M%S}{started.microsecond // 1000:03d}Z-{secrets.token_hex(3)}"
+
+
+def partition_id(run_id: str, number: int) -> str:
+    """The id of a partition of a run, from 1; the first has the run's own."""
+    return f"{run_id}-{number:06d}" if number > 1 else run_id
+
+
+def first_partition(run_id: str) -> str:
+    """The id of the run that a partition belongs to."""
+    return "-".join(run_id.split("-")[:2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +77,6 @@ class ImageRef:
     def image_id(self) -> str:
         """24 hex digits derived from the uri: the same image in every run of every store."""
         return hashlib.sha256(self.uri.encode()).hexdigest()[:24]
-
-    @property
-    def identity(self) -> bytes:
-        """What tells that this image was already done: see `image_identity`."""
-        return image_identity(self.uri, self.size_bytes, self.mtime_ns, self.etag)
 
     @property
     def version(self) -> tuple[str, int, int] | tuple[str, int, int, str]:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from skimage.measure import label
 
+from segpipe.census import census, listing_batches
+from segpipe.planning.chunks import Due, cut
 from segpipe.readers.collection import list_collection
 from segpipe.records import Chunk, DecodedImage, Header, ImageRef, Segmentation
 from segpipe.segmenters.base import Footprint
 from segpipe.spec import ClassicalOptions, ModelSpec, SegmentSpec
+from segpipe.store import Snapshot
 
 POISON = 13
 """An image of this one value kills the process that segments it."""
@@ -82,6 +85,31 @@ def poison(path: Path) -> None:
 
 def refs(folder: Path) -> tuple[ImageRef, ...]:
     return tuple(list_collection(str(folder)))
+
+
+def due_chunks(
+    snapshot: Snapshot,
+    size: int,
+    listing: Iterable[ImageRef],
+    spec_id: str = SPEC.spec_id,
+    retry: bool = False,
+) -> list[Chunk]:
+    """The chunks that a run over this listing would do, or a retry of what failed."""
+    with census(listing_batches(listing), snapshot, spec_id) as counted:
+        due = counted.failed() if retry else counted.due()
+        return list(cut(spec_id, size, due, counted.listed))
+
+
+def failed_ids(snapshot: Snapshot, listing: Iterable[ImageRef]) -> set[str]:
+    """The ids of the listed images whose newest result is a failure."""
+    with census(listing_batches(listing), snapshot, SPEC.spec_id) as counted:
+        return {due.ref.image_id for due in counted.failed()}
+
+
+def all_of(size: int, listing: Iterable[ImageRef], spec_id: str = SPEC.spec_id) -> list[Chunk]:
+    """The chunks of a listing of which nothing is done."""
+    due = [Due(position, ref) for position, ref in enumerate(listing)]
+    return list(cut(spec_id, size, due, len(due)))
 
 
 def chunk_of(folder: Path, spec: SegmentSpec = SPEC) -> Chunk:

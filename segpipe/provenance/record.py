@@ -43,6 +43,9 @@ class PlanSummary:
         skipped: images left out because they were committed before.
         refused: images that the listing had already refused; planned, and failed.
         ignored: files of the collection whose names are no image's; left alone.
+        place: what the uris of all images there begin with; None where the listing does not hold
+            every image of a place (a glob, a manifest), or for a later partition of a run.
+        missing: images of the place that have results and were not listed any more.
     """
 
     digest: str
@@ -51,6 +54,13 @@ class PlanSummary:
     skipped: int
     refused: int
     ignored: int = 0
+    place: str | None = None
+    missing: int | None = None
+
+    @classmethod
+    def empty(cls) -> PlanSummary:
+        """Of a run that is still being planned."""
+        return cls("", chunks=0, images=0, skipped=0, refused=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +188,11 @@ def start_record(
         threads=threads,
         plan=plan,
     )
+
+
+def started_at(record: RunRecord, started: datetime) -> RunRecord:
+    """The record of a run whose work began later than it was planned."""
+    return replace(record, started=_timestamp(started))
 
 
 def finish_record(

@@ -14,11 +14,12 @@ import pyarrow.dataset as ds
 from segpipe.errors import StoreError
 from segpipe.schema import TABLES, arrow_schema
 
-VIEWS = ("images", "objects", "runs", "latest_images", "latest_objects")
+VIEWS = ("images", "objects", "runs", "missing_images", "latest_images", "latest_objects")
 
 _LATEST_IMAGES = """
-CREATE VIEW latest_images AS SELECT * FROM images
-QUALIFY row_number() OVER (PARTITION BY image_id ORDER BY run_id DESC, chunk_id DESC) = 1
+CREATE VIEW latest_images AS SELECT images.*, since AS missing_since
+FROM images LEFT JOIN missing_images USING (image_id)
+QUALIFY row_number() OVER (PARTITION BY images.image_id ORDER BY run_id DESC, chunk_id DESC) = 1
 """
 _LATEST_OBJECTS = """
 CREATE VIEW latest_objects AS SELECT objects.* FROM objects
@@ -58,6 +59,7 @@ class Tables(Protocol):
     def parquet_files(self, table: str) -> list[Path] | None: ...
     def dataset(self, table: str) -> ds.Dataset: ...
     def records(self) -> list[dict[str, Any]]: ...
+    def missing_images(self, records: Iterable[dict[str, Any]]) -> pa.Table: ...
 
 
 def create_views(connection: duckdb.DuckDBPyConnection, tables: Tables) -> None:
@@ -67,12 +69,11 @@ def create_views(connection: duckdb.DuckDBPyConnection, tables: Tables) -> None:
         paths = tables.parquet_files(name)
         if paths is None:  # DuckDB cannot reach them; Arrow reads for it, what a query asks for
             connection.register(name, tables.dataset(name))
-            continue
-        files = [str(path) for path in paths]
-        patterns = [_as_pattern(file) for file in files]
-        _create(connection, name, patterns)
-        allowed += {*files, *patterns}
-    _copy(connection, "runs", runs_table(tables.records()))
+        else:
+            allowed += view_files(connection, name, paths)
+    records = tables.records()
+    _copy(connection, "runs", runs_table(records))
+    _copy(connection, "missing_images", tables.missing_images(records))
     connection.execute(_LATEST_IMAGES)
     connection.execute(_LATEST_OBJECTS)
     connection.execute(f"SET allowed_paths = {_list(allowed)}")
@@ -107,7 +108,19 @@ def _look_up(record: Mapping[str, Any], path: tuple[str, ...]) -> Any:
     return value
 
 
-def _create(connection: duckdb.DuckDBPyConnection, name: str, patterns: list[str]) -> None:
+def view_files(
+    connection: duckdb.DuckDBPyConnection, name: str, paths: Iterable[Path]
+) -> list[str]:
+    """Make the view `name` over Parquet files of this machine, which hold that table.
+
+    Returns:
+        What the view has to be allowed to open.
+
+    Raises:
+        StoreError: they cannot be read.
+    """
+    files = [str(path) for path in paths]
+    patterns = [_as_pattern(file) for file in files]
     if patterns:
         source = f"read_parquet({_list(patterns)}, hive_partitioning = false)"
         try:
@@ -116,6 +129,7 @@ def _create(connection: duckdb.DuckDBPyConnection, name: str, patterns: list[str
             raise StoreError(f"the table {name} cannot be read: {error}") from error
     else:
         _copy(connection, name, arrow_schema(name).empty_table())
+    return [*files, *patterns]
 
 
 def _copy(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> None:

@@ -38,12 +38,21 @@ class Listing:
     Attributes:
         root: the folder, the archive, the manifest's or the glob's own text.
         kind: `folder`, `glob`, `image`, `manifest`, `zip` or `tar`.
+        place: what the uris of all images begin with, where the listing holds every image of that
+            place; None for one that names a choice.
         ignored: files left alone so far in this iteration: their extension is no image's, or the
             manifest named them before.
     """
 
-    def __init__(self, root: str, kind: str, walk: Callable[[], Iterator[ImageRef | None]]) -> None:
+    def __init__(
+        self,
+        root: str,
+        kind: str,
+        walk: Callable[[], Iterator[ImageRef | None]],
+        place: str | None = None,
+    ) -> None:
         self.root = root
+        self.place = place
         self.kind = kind
         self.ignored = 0
         self._walk = walk
@@ -81,7 +90,8 @@ def list_collection(source: str) -> Listing:
     """
     path = _local(source)
     if os.path.isdir(path):  # noqa: PTH112 - any bytes, as strings
-        return Listing(path, "folder", lambda: walk_folder(path))
+        place = file_uri(path).rstrip("/") + "/"
+        return Listing(path, "folder", lambda: walk_folder(path), place)
     if not os.path.lexists(path):
         if glob.has_magic(path):
             return Listing(path, "glob", lambda: _walk_glob(path))
@@ -134,7 +144,8 @@ def _archive(path: str) -> Listing:
         raise SpecError(f"{path}: the archive cannot be read: {error.detail}") from error
     kind = "zip" if isinstance(archive, ZipArchive) else "tar"
     archive.close()
-    return Listing(path, kind, lambda: _walk_archive(path, in_order=kind == "tar"))
+    place = member_uri(file_uri(path), b"")
+    return Listing(path, kind, lambda: _walk_archive(path, in_order=kind == "tar"), place)
 
 
 def _walk_archive(path: str, in_order: bool) -> Iterator[ImageRef | None]:

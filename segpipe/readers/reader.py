@@ -92,6 +92,19 @@ class Reader:
         sha256 = hashlib.sha256(data).hexdigest()
         return DecodedImage(decoded.pixels, decoded.header, sha256, decoded.n_nonfinite)
 
+    def sha256(self, ref: ImageRef) -> str:
+        """Of the file's (or archive member's) bytes, which are read and not decoded.
+
+        Raises:
+            InputError: it cannot be read, or is over `max_file_bytes`.
+        """
+        digest = hashlib.sha256()
+        with decoder_errors(), self._open(ref) as (file, size):
+            while size > 0 and (block := file.read(min(size, 1 << 20))):
+                digest.update(block)
+                size -= len(block)
+        return digest.hexdigest()
+
     def unchanged(self, ref: ImageRef) -> bool:
         """Whether size and modification time (of the archive, for a member) are as listed.
 

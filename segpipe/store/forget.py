@@ -15,7 +15,7 @@ from segpipe.store import layout
 from segpipe.store.commits import committed, read_commit
 from segpipe.store.compaction import drop_compactions
 from segpipe.store.files import Files
-from segpipe.store.leases import live_runs
+from segpipe.store.leases import is_live, live_runs
 from segpipe.store.sums import seal
 from segpipe.store.tombstones import TOMBSTONE, Tombstone, is_forgotten, pending
 
@@ -28,7 +28,7 @@ def plan_forgetting(files: Files, run_id: str, reason: str = "") -> Tombstone:
     """
     if run_id not in set(files.names(layout.RUNS)):
         raise SpecError(f"no run {run_id!r} in this store; `segpipe show` lists them")
-    if run_id in live_runs(files):
+    if is_live(run_id, live_runs(files)):
         raise SpecError(f"run {run_id} is still at work; stop it first")
     if is_forgotten(files, run_id):
         raise SpecError(f"run {run_id} was forgotten before; see {TOMBSTONE} in its folder")

@@ -14,7 +14,7 @@ from segpipe.store import layout
 from segpipe.store.commits import read_commit
 from segpipe.store.compaction import compactions
 from segpipe.store.files import Files
-from segpipe.store.leases import live_runs, storage_time
+from segpipe.store.leases import is_live, live_runs, storage_time
 
 GRACE_SECONDS = 24 * 3600.0
 
@@ -82,7 +82,7 @@ def _attempts(files: Files, live: set[str]) -> Iterator[tuple[str, tuple[str, ..
         chunk_id, _, attempt = name.partition(".")
         ticket = layout.ticket(chunk_id, attempt)
         masks, staging = layout.masks_group(chunk_id, attempt), f"{layout.STAGING}/{name}"
-        if not _is_referenced(files, masks) and _run_of(files, ticket) not in live:
+        if not _is_referenced(files, masks) and not _is_of(files, ticket, live):
             yield f"unfinished attempt at chunk {chunk_id}", (ticket, masks, staging)
 
 
@@ -117,10 +117,9 @@ def _is_referenced(files: Files, folder: str) -> bool:
     return files.exists(path) and read_commit(files, chunk_id).attempt == attempt
 
 
-def _run_of(files: Files, ticket: str) -> str | None:
-    """The run that an attempt belongs to; None where its ticket is gone or half-written."""
+def _is_of(files: Files, ticket: str, live: set[str]) -> bool:
+    """Whether an attempt belongs to a live run; its ticket may be gone or half-written."""
     try:
-        run_id: str = json.loads(files.read(ticket))["run_id"]
+        return is_live(json.loads(files.read(ticket))["run_id"], live)
     except (OSError, ValueError, KeyError):
-        return None
-    return run_id
+        return False

@@ -69,8 +69,12 @@ def commit_file(chunk_id: str) -> str:
     return f"{COMMITS}/{chunk_id}.json"
 
 
+def run_folder(run_id: str) -> str:
+    return f"{RUNS}/{run_id}"
+
+
 def run_file(run_id: str, name: str) -> str:
-    return f"{RUNS}/{run_id}/{name}"
+    return f"{run_folder(run_id)}/{name}"
 
 
 def lease_file(run_id: str) -> str:

@@ -1,7 +1,8 @@
-"""Who is alive: a run renews a small file of its own while it works.
+"""Who is alive: a run renews a small file of its own while it works, and says in it what it does.
 
 Nothing that must be right depends on it. A lease keeps `gc` from clearing away the attempts of a
-run that works, and tells a run that died without a word from one that is still going on.
+run that works, tells a run that died without a word from one that is still going on, and keeps two
+nights from doing the same work.
 """
 
 from __future__ import annotations
@@ -15,8 +16,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 
-from segpipe.errors import StoreError
+import psutil
+
+from segpipe.errors import BusyError, StoreError
+from segpipe.records import first_partition
 from segpipe.store import layout
 from segpipe.store.files import TEMPORARY, Files
 
@@ -24,31 +29,144 @@ RENEW_SECONDS = 60.0
 LEASE_SECONDS = 600.0
 """A run that has not renewed its lease for this long is taken for dead."""
 
+LOOK_SECONDS = 5.0
+"""Between two looks of a run that waits for another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """What a lease says.
+
+    Attributes:
+        work: the same for two runs that would do the same images in the same way.
+        waiting: for another run with the same work.
+    """
+
+    run_id: str
+    host: str
+    pid: int
+    work: str = ""
+    waiting: bool = False
+
 
 @contextmanager
-def lease(files: Files, run_id: str) -> Iterator[None]:
-    """Inside the block the run is alive for others; a thread renews its lease."""
-    path = layout.lease_file(run_id)
-    holder = {"run_id": run_id, "host": socket.gethostname(), "pid": os.getpid()}
-    content = json.dumps(holder).encode()
-    ended = threading.Event()
+def lease(
+    files: Files, run_id: str, work: str = "", patience: float | None = None
+) -> Iterator[None]:
+    """Inside the block the run is alive for others; a thread renews its lease.
 
-    def renew() -> None:
-        while not ended.wait(RENEW_SECONDS):
-            try:
-                files.replace(path, content)
-            except (OSError, StoreError) as error:  # a full disk, say; the next time may do
-                logging.getLogger(__name__).warning("%s: not renewed: %s", path, error)
+    Args:
+        work: see `Holder`.
+        patience: seconds to wait for live runs with the same work; None to begin beside them,
+            with a warning.
 
-    files.replace(path, content)
-    renewing = threading.Thread(target=renew, name="segpipe-lease", daemon=True)
-    renewing.start()
+    Raises:
+        BusyError: another run was still at it when the patience was over.
+    """
+    own = _Lease(files, Holder(run_id, socket.gethostname(), os.getpid(), work))
     try:
+        if work:
+            own.take_turn(patience)
         yield
     finally:
-        ended.set()
-        renewing.join()
-        files.remove(path)
+        own.end()
+
+
+class _Lease:
+    """The lease of this process, renewed by a thread until it ends."""
+
+    def __init__(self, files: Files, holder: Holder) -> None:
+        self._files = files
+        self._path = layout.lease_file(holder.run_id)
+        self._ended = threading.Event()
+        self._writing = threading.Lock()
+        self._holder = holder
+        self._write(holder)
+        self._thread = threading.Thread(target=self._renew, name="segpipe-lease", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._files.remove(self._path)
+
+    def take_turn(self, patience: float | None) -> None:
+        """Wait until no other live run is at this work, or go ahead of its patience's end.
+
+        Whoever writes that it works looks again afterwards, and steps back if another does too:
+        of two, the one who looks later sees the other. Those who wait go by their ids.
+        """
+        began = time.monotonic()
+        told = False
+        while others := self._others_at_work():
+            text = "; ".join(f"run {one.run_id} on {one.host}, process {one.pid}" for one in others)
+            if patience is None:
+                logging.getLogger(__name__).warning(
+                    "%s: does the same work; both go on, and may do images twice", text
+                )
+                return
+            self._write(replace(self._holder, waiting=True))
+            while self._is_behind():
+                if time.monotonic() - began > patience:
+                    raise BusyError(
+                        f"{text}: still does the same work after {patience:,.0f} seconds "
+                        "(night.wait_hours); stop it, or look why it takes so long"
+                    )
+                if not told:
+                    logging.getLogger(__name__).warning("%s: does the same work; waiting", text)
+                    told = True
+                time.sleep(LOOK_SECONDS)
+            self._write(replace(self._holder, waiting=False))
+
+    def _others_at_work(self) -> list[Holder]:
+        return [one for one in self._others() if not one.waiting]
+
+    def _is_behind(self) -> bool:
+        return any(not one.waiting or one.run_id < self._holder.run_id for one in self._others())
+
+    def _others(self) -> list[Holder]:
+        """Live holders with the same work; those of this machine whose process ended are dead."""
+        found = holders(self._files, storage_time(self._files))
+        here = self._holder.host
+        return [
+            one
+            for one in found
+            if one.work == self._holder.work
+            and one.run_id != self._holder.run_id
+            and (one.host != here or psutil.pid_exists(one.pid))
+        ]
+
+    def _write(self, holder: Holder | None = None) -> None:
+        with self._writing:
+            self._holder = holder or self._holder
+            self._files.replace(self._path, json.dumps(asdict(self._holder)).encode())
+
+    def _renew(self) -> None:
+        while not self._ended.wait(RENEW_SECONDS):
+            try:
+                self._write()
+            except (OSError, StoreError) as error:  # a full disk, say; the next time may do
+                text = "%s: not renewed: %s"
+                logging.getLogger(__name__).warning(text, self._path, error)
+
+
+def holders(files: Files, now: float | None = None) -> list[Holder]:
+    """Those who are alive; `now` as from `storage_time`, or else by this machine's clock."""
+    now = time.time() if now is None else now
+    found = []
+    for name in files.names(layout.LEASES):
+        path = f"{layout.LEASES}/{name}"
+        if now - _modified(files, path) < LEASE_SECONDS:
+            try:
+                found.append(Holder(**json.loads(files.read(path))))
+            except FileNotFoundError:  # it has just ended
+                continue
+    return found
+
+
+def is_live(run_id: str, live: set[str]) -> bool:
+    """Whether a run, or the one that it is a partition of, is among the live ones."""
+    return run_id in live or first_partition(run_id) in live
 
 
 def live_runs(files: Files, now: float | None = None) -> set[str]:

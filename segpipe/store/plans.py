@@ -16,6 +16,8 @@ from segpipe.records import Chunk, ImageRef
 from segpipe.store.files import Files
 from segpipe.store.layout import run_file
 
+GROUP_IMAGES = 16_384
+
 _SCHEMA = pa.schema(
     [
         ("chunk_id", pa.string()),
@@ -32,31 +34,17 @@ _SCHEMA = pa.schema(
 
 
 def write_plan(files: Files, run_id: str, chunks: Iterable[Chunk]) -> str:
-    """Write chunks as they come; memory holds one of them.
+    """Write chunks as they come; memory holds `GROUP_IMAGES` images of them.
 
     Returns:
         The digest of the plan: sha256 over its chunk ids, in order.
     """
     digest = hashlib.sha256()
     with files.stream(_path(run_id)) as sink, pq.ParquetWriter(sink, _SCHEMA) as writer:
-        for chunk in chunks:
-            chunk_id = chunk.chunk_id
-            digest.update(chunk_id.encode())
-            rows = [
-                {
-                    "chunk_id": chunk_id,
-                    "generation": chunk.generation,
-                    "uri": ref.uri,
-                    "path": ref.path,
-                    "size_bytes": ref.size_bytes,
-                    "mtime_ns": ref.mtime_ns,
-                    "etag": ref.etag,
-                    "refused": ref.refused,
-                    "refused_detail": ref.refused_detail,
-                }
-                for ref in chunk.images
-            ]
-            writer.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA))
+        for group in _groups(chunks):
+            for chunk_id, _ in group:
+                digest.update(chunk_id.encode())
+            writer.write_table(_table(group))
     return digest.hexdigest()
 
 
@@ -67,6 +55,27 @@ def read_plan(files: Files, run_id: str, spec_id: str) -> Iterator[Chunk]:
         keys = itemgetter("chunk_id", "generation")
         for (_, generation), members in groupby(rows, key=keys):
             yield Chunk(spec_id, tuple(_image(row) for row in members), generation)
+
+
+def _groups(chunks: Iterable[Chunk]) -> Iterator[list[tuple[str, Chunk]]]:
+    """Chunks with their ids, about `GROUP_IMAGES` images together: a row group each."""
+    group: list[tuple[str, Chunk]] = []
+    images = 0
+    for chunk in chunks:
+        group.append((chunk.chunk_id, chunk))
+        images += len(chunk.images)
+        if images >= GROUP_IMAGES:
+            yield group
+            group, images = [], 0
+    if group:
+        yield group
+
+
+def _table(group: list[tuple[str, Chunk]]) -> pa.Table:
+    rows = [(chunk_id, chunk.generation, ref) for chunk_id, chunk in group for ref in chunk.images]
+    columns = [[row[0] for row in rows], [row[1] for row in rows]]
+    columns += [[getattr(row[2], name) for row in rows] for name in _SCHEMA.names[2:]]
+    return pa.table(columns, schema=_SCHEMA)
 
 
 def _image(row: dict[str, Any]) -> ImageRef:

@@ -22,8 +22,9 @@ from segpipe.store import layout
 from segpipe.store.addresses import files_at
 from segpipe.store.compaction import newest_compaction
 from segpipe.store.files import Files, LocalFiles
-from segpipe.store.leases import live_runs
+from segpipe.store.leases import is_live, live_runs
 from segpipe.store.masks import MaskStack
+from segpipe.store.missing import missing_images
 from segpipe.store.tombstones import hidden_chunks, is_forgotten
 
 Row = dict[str, Any]
@@ -110,12 +111,22 @@ class Snapshot:
             if not self.files.exists(path):
                 continue  # it died while it planned
             record = json.loads(self.files.read(path))
-            if record.get("status") == "running" and run not in live:
+            if record.get("status") == "running" and not is_live(run, live):
                 record["status"] = "died"
             if is_forgotten(self.files, run):
                 record["status"] = "forgotten"
             found.append(record)
         return found
+
+    def missing_images(self, records: Iterable[Row] | None = None) -> pa.Table:
+        """Images that were gone from their place when it was listed last.
+
+        Columns: image_id, uri, path, and `since`, the id of the run that noticed first.
+
+        Args:
+            records: what `records` returned, if that is known already.
+        """
+        return missing_images(self.files, self.records() if records is None else records)
 
     def image_rows(self, latest: bool = True) -> Iterator[Row]:
         """Rows of `images`, ordered by path; if `latest`, only the newest result of each image."""

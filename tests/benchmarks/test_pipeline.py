@@ -27,7 +27,7 @@ SHAPE = (96, 64)
 
 def run_without_a_server(spec: RunSpec, observe: Callable[[Progress], None]) -> RunSummary:
     """What the flow does, without the half minute that its server takes to start."""
-    with planned(spec) as run, run.recorded():
+    with planned(spec) as (run,), run.staffed(), run.recorded():
         observe(run.progress)
         for progress in run.process():
             observe(progress)

@@ -19,11 +19,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from PIL import Image
 
-from segpipe.execution import done_images, failed_images
 from segpipe.pipeline import process_chunk
-from segpipe.planning.chunks import Planner
 from segpipe.query import query
-from segpipe.readers.collection import list_collection
+from segpipe.readers.collection import Listing, list_collection
+from segpipe.records import Chunk
 from segpipe.store import Snapshot, create_store
 from segpipe.store.commits import committed
 from segpipe.store.compaction import compact
@@ -33,7 +32,7 @@ from segpipe.store.fsck import check_store
 from segpipe.store.gc import collect, find_garbage
 from segpipe.store.recover import recover
 from tests.faults.injected import DeadAt, Killed, faulty
-from tests.generated import SPEC, ThresholdSegmenter, blobs
+from tests.generated import ThresholdSegmenter, blobs, due_chunks, failed_ids
 
 BROKEN = b"\x89PNG\r\n\x1a\nbroken"
 
@@ -76,8 +75,8 @@ class Store(RuleBasedStateMachine):
 
     @rule(kill=kills, size=st.integers(1, 4))
     def run(self, kill: int | None, size: int) -> None:
-        def plan(files: LocalFiles) -> Planner:
-            return Planner(SPEC.spec_id, size, done_images(Snapshot(files), SPEC.spec_id))
+        def plan(files: LocalFiles, listing: Listing) -> list[Chunk]:
+            return due_chunks(Snapshot(files), size, listing)
 
         if self._segment(kill, plan):
             newest = {row["path"]: row for row in Snapshot(self.files).image_rows()}
@@ -90,11 +89,10 @@ class Store(RuleBasedStateMachine):
 
     @rule(kill=kills, size=st.integers(1, 4))
     def retry(self, kill: int | None, size: int) -> None:
-        def plan(files: LocalFiles) -> Planner:
-            tried = failed_images(Snapshot(files), SPEC.spec_id)
-            return Planner(SPEC.spec_id, size, (), tried=tried)
+        def plan(files: LocalFiles, listing: Listing) -> list[Chunk]:
+            return due_chunks(Snapshot(files), size, listing, retry=True)
 
-        failed = set(failed_images(Snapshot(self.files), SPEC.spec_id))
+        failed = failed_ids(Snapshot(self.files), list_collection(str(self.images)))
         if self._segment(kill, plan):
             again = {
                 r["image_id"]
@@ -170,14 +168,16 @@ class Store(RuleBasedStateMachine):
         os.utime(path, (self.clock, self.clock))
         self.bytes[name] = path.read_bytes()
 
-    def _segment(self, kill: int | None, plan: Callable[[LocalFiles], Planner]) -> bool:
+    def _segment(
+        self, kill: int | None, plan: Callable[[LocalFiles, Listing], list[Chunk]]
+    ) -> bool:
         self.clock += 1
         run_id = f"run-{self.clock}"
 
         def segment(files: LocalFiles) -> None:
             files.replace(f"runs/{run_id}/record.json", b"{}")
             self.runs.append(run_id)
-            chunks = list(plan(files).chunks(list_collection(str(self.images))))
+            chunks = plan(files, list_collection(str(self.images)))
             for chunk in chunks:
                 process_chunk(chunk, ThresholdSegmenter(), files, run_id)
 

@@ -18,7 +18,7 @@ from rocrate_validator.models import Severity, ValidationResult
 from rocrate_validator.utils.http import HttpRequester
 
 from segpipe.errors import EngineError
-from segpipe.execution import Run, planned
+from segpipe.execution import planned
 from segpipe.provenance.crate import crate_json
 from segpipe.provenance.record import Device, PlanSummary, RunRecord, finish_record, start_record
 from segpipe.provenance.tally import Tally
@@ -202,8 +202,8 @@ def real_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("real")
     images = make_collection(root / "images", 4, broken=[1])
     (images / "notes.txt").write_text("no image")
-    run = Run(RunSpec(source=str(images), store=str(root / "store"), model="classical"))
-    with run.recorded(), run.staffed():
+    spec = RunSpec(source=str(images), store=str(root / "store"), model="classical")
+    with planned(spec) as (run,), run.recorded(), run.staffed():
         for _ in run.process():
             pass
     return root / "store" / "runs" / run.run_id
@@ -234,10 +234,10 @@ def test_the_record_of_a_real_run_says_what_was_done(real_run: Path) -> None:
 
 def test_a_run_that_fails_says_why(tmp_path: Path) -> None:
     images = make_collection(tmp_path / "images", 2)
-    run = Run(RunSpec(source=str(images), store=str(tmp_path / "store"), model="classical"))
+    spec = RunSpec(source=str(images), store=str(tmp_path / "store"), model="classical")
 
     def lose_the_cluster() -> None:
-        with run.recorded():
+        with planned(spec) as (run,), run.recorded():
             raise EngineError("the cluster is gone")
 
     with pytest.raises(EngineError):
@@ -250,6 +250,6 @@ def test_a_run_that_fails_says_why(tmp_path: Path) -> None:
 def test_a_run_with_nothing_to_do_starts_no_worker(real_run: Path) -> None:
     record = RunRecord.from_json((real_run / "record.json").read_text())
     before = set(psutil.Process().children(recursive=True))
-    with planned(RunSpec(**record.run_spec)) as run:
+    with planned(RunSpec(**record.run_spec)) as (run,), run.staffed():
         assert (run.plan.chunks, run.plan.skipped) == (0, record.plan.images)
         assert set(psutil.Process().children(recursive=True)) <= before

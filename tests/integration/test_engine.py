@@ -17,7 +17,6 @@ import tests.generated
 from segpipe.engine import Work, equipped, local_cluster, run_chunks
 from segpipe.errors import BudgetError, EngineError
 from segpipe.pipeline import process_chunk
-from segpipe.planning.chunks import Planner
 from segpipe.spec import SegmentSpec
 from segpipe.store import Snapshot, create_store
 from segpipe.store.digest import logical_digest
@@ -25,6 +24,7 @@ from segpipe.store.fsck import check_store
 from tests.generated import (
     SPEC,
     ThresholdSegmenter,
+    all_of,
     chunk_of,
     make_collection,
     poison,
@@ -45,7 +45,7 @@ def client() -> Iterator[Client]:
 def segment(client: Client, images: Path, store: Path, size: int, load: Any = None) -> Snapshot:
     files = create_store(store)
     work = Work("run", str(store), SPEC, store.with_name("births"), 1, load or load_and_tell)
-    chunks = Planner(SPEC.spec_id, size, set()).chunks(refs(images))
+    chunks = all_of(size, refs(images))
     with equipped(client, work) as staff:
         commits = list(run_chunks(staff, chunks))
     assert sum(commit.n_images for commit in commits) == len(refs(images))

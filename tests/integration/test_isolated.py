@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 import tests.generated
 from segpipe.engine import Work, equipped, local_cluster, run_chunks
 from segpipe.errors import EngineError, InputError, Reason
-from segpipe.planning.chunks import Planner
 from segpipe.readers import Reader, list_collection
 from segpipe.readers.isolated import parse_answer
 from segpipe.records import DecodedImage, Header
@@ -40,7 +39,7 @@ from tests.faults.broken_library.imagecodecs import (
     LOOK,
     PRINT,
 )
-from tests.generated import SPEC, ThresholdSegmenter, make_collection, refs
+from tests.generated import SPEC, ThresholdSegmenter, all_of, make_collection, refs
 
 # The workers do not have the tests; the segmenter travels to them whole.
 cloudpickle.register_pickle_by_value(tests.generated)
@@ -322,7 +321,7 @@ def test_a_broken_decoder_costs_one_worker_and_its_image(
     births.write_text(f"{BROKEN}\n")
     files = create_store(tmp_path / "store")
     work = Work("run", str(tmp_path / "store"), spec, births, 1, load_broken)
-    chunks = Planner(spec.spec_id, 8, set()).chunks(refs(images))
+    chunks = all_of(8, refs(images), spec.spec_id)
     with equipped(client, work) as staff:
         (commit,) = run_chunks(staff, chunks)
     assert commit.n_images == 8

@@ -11,9 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from segpipe.errors import SpecError
-from segpipe.execution import done_images, failed_images
 from segpipe.pipeline import process_chunk
-from segpipe.planning.chunks import Planner
 from segpipe.query import query
 from segpipe.records import Chunk
 from segpipe.store import Snapshot, create_store, open_store
@@ -25,7 +23,15 @@ from segpipe.store.forget import forget, plan_forgetting
 from segpipe.store.fsck import check_store
 from segpipe.store.gc import collect, find_garbage
 from segpipe.store.leases import LEASE_SECONDS, lease, live_runs
-from tests.generated import SPEC, ThresholdSegmenter, chunk_of, make_collection, refs
+from tests.generated import (
+    SPEC,
+    ThresholdSegmenter,
+    chunk_of,
+    due_chunks,
+    failed_ids,
+    make_collection,
+    refs,
+)
 
 STORES = Path(__file__).resolve().parents[1] / "stores"
 
@@ -48,9 +54,7 @@ def files(images: Path, tmp_path: Path) -> LocalFiles:
 
 
 def segment(files: LocalFiles, listing: tuple, run_id: str, size: int = 3) -> list[Chunk]:
-    chunks = list(
-        Planner(SPEC.spec_id, size, done_images(Snapshot(files), SPEC.spec_id)).chunks(listing)
-    )
+    chunks = due_chunks(Snapshot(files), size, listing)
     for chunk in chunks:
         process_chunk(chunk, ThresholdSegmenter(), files, run_id)
     return chunks
@@ -274,8 +278,7 @@ def test_an_empty_store_has_nothing_to_compact(tmp_path: Path) -> None:
 
 
 def retry(files: LocalFiles, listing: tuple, run_id: str) -> list[Chunk]:
-    tried = failed_images(Snapshot(files), SPEC.spec_id)
-    chunks = list(Planner(SPEC.spec_id, 3, (), tried=tried).chunks(listing))
+    chunks = due_chunks(Snapshot(files), 3, listing, retry=True)
     for chunk in chunks:
         process_chunk(chunk, ThresholdSegmenter(), files, run_id)
     return chunks
@@ -293,8 +296,7 @@ def test_a_retry_does_the_failed_images_and_no_other(files: LocalFiles, images: 
 
 
 def test_two_retries_at_once_are_one(files: LocalFiles, images: Path) -> None:
-    tried = failed_images(Snapshot(files), SPEC.spec_id)
-    plans = [list(Planner(SPEC.spec_id, 3, (), tried=tried).chunks(refs(images))) for _ in range(2)]
+    plans = [due_chunks(Snapshot(files), 3, refs(images), retry=True) for _ in range(2)]
     assert plans[0] == plans[1]
     assert {chunk.chunk_id for chunk in plans[0]}.isdisjoint(committed(files))
 
@@ -309,7 +311,7 @@ def test_an_image_that_was_mended_is_not_tried_again(tmp_path: Path) -> None:
     os.utime(broken, ns=(stamp, stamp))
     (chunk,) = retry(files, refs(images), "run-2")
     assert [ref.path for ref in chunk.images] == ["0/image-000.png"]
-    assert failed_images(Snapshot(files), SPEC.spec_id) == {}
+    assert failed_ids(Snapshot(files), refs(images)) == set()
     assert retry(files, refs(images), "run-3") == []
 
 

@@ -24,7 +24,6 @@ from PIL import Image
 from segpipe.batching import Capacity
 from segpipe.errors import Reason
 from segpipe.pipeline import Care, process_chunk
-from segpipe.planning.chunks import Planner
 from segpipe.planning.memory import Budget
 from segpipe.records import DecodedImage, Segmentation
 from segpipe.schema import TABLES, arrow_schema
@@ -35,7 +34,7 @@ from segpipe.store.digest import logical_digest
 from segpipe.store.files import LocalFiles
 from segpipe.store.fsck import check_store
 from tests.bad_images import make_bad_inputs
-from tests.generated import SPEC, ThresholdSegmenter, blobs, chunk_of, make_collection, refs
+from tests.generated import SPEC, ThresholdSegmenter, all_of, blobs, chunk_of, make_collection, refs
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +51,7 @@ def segment(
 ) -> Snapshot:
     files = create_store(store)
     segmenter = segmenter or ThresholdSegmenter()
-    for chunk in Planner(segmenter.spec.spec_id, size, set()).chunks(refs(images)):
+    for chunk in all_of(size, refs(images), segmenter.spec.spec_id):
         process_chunk(chunk, segmenter, files, "run", capacity=capacity)
     return Snapshot(files)
 

@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 
 from segpipe.pipeline import process_chunk
-from segpipe.planning.chunks import Planner
 from segpipe.segmenters.build import build
 from segpipe.segmenters.catalog import resolve
 from segpipe.spec import RunSpec
 from segpipe.store import Snapshot, create_store
 from segpipe.store.digest import logical_digest
 from segpipe.store.fsck import check_store
-from tests.generated import refs
+from tests.generated import all_of, refs
 
 SIZES = (64, 7, 1)
 
@@ -46,7 +45,7 @@ def snapshots(
     made = []
     for size in SIZES:
         files = create_store(tmp_path_factory.mktemp(f"store-{size}"))
-        for chunk in Planner(resolved.spec.spec_id, size, set()).chunks(images):
+        for chunk in all_of(size, images, resolved.spec.spec_id):
             process_chunk(chunk, segmenter, files, "run")
         made.append(Snapshot(files))
     return made

@@ -6,9 +6,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segpipe.planning.chunks import IDENTITY_BYTES, Identities, Planner
+from segpipe.planning.chunks import Due, cut
 from segpipe.planning.shapes import SHARD_BYTES, SHARD_IMAGES, stack_layout
 from segpipe.records import Chunk, ImageRef
+from tests.generated import SPEC, all_of
 
 NAMES = st.lists(st.text(min_size=1, max_size=8), unique=True, max_size=40)
 
@@ -18,17 +19,14 @@ def listing(names: list[str]) -> list[ImageRef]:
 
 
 @given(NAMES, st.integers(1, 9), st.data())
-def test_every_image_is_planned_once_or_done(
+def test_every_image_that_is_due_is_in_one_chunk(
     names: list[str], size: int, data: st.DataObject
 ) -> None:
     images = listing(names)
-    done = {r.identity for r in images if data.draw(st.booleans())}
-    planner = Planner("spec", size, done)
-    chunks = list(planner.chunks(images))
+    due = [Due(position, ref) for position, ref in enumerate(images) if data.draw(st.booleans())]
+    chunks = list(cut("spec", size, due, len(images)))
     planned = [ref for chunk in chunks for ref in chunk.images]
-    assert sorted(r.uri for r in planned) == sorted(r.uri for r in images if r.identity not in done)
-    assert planner.planned == len(planned)
-    assert planner.skipped == len(images) - len(planned)
+    assert sorted(r.uri for r in planned) == sorted(one.ref.uri for one in due)
     assert all(0 < len(chunk.images) <= size for chunk in chunks)
 
 
@@ -37,37 +35,24 @@ def test_a_second_run_finds_the_chunks_that_the_first_did_not_finish(
     names: list[str], size: int, data: st.DataObject
 ) -> None:
     images = listing(names)
-    first = list(Planner("spec", size, set()).chunks(images))
+    first = all_of(size, images)
     finished = [chunk for chunk in first if data.draw(st.booleans())]
-    done = {ref.identity for chunk in finished for ref in chunk.images}
-    again = list(Planner("spec", size, done).chunks(images))
+    done = {ref for chunk in finished for ref in chunk.images}
+    due = [Due(position, ref) for position, ref in enumerate(images) if ref not in done]
+    again = list(cut(SPEC.spec_id, size, due, len(images)))
     assert again == [chunk for chunk in first if chunk not in finished]
 
 
-@given(
-    st.lists(st.lists(st.binary(min_size=IDENTITY_BYTES, max_size=IDENTITY_BYTES), max_size=5)),
-    st.lists(st.binary(min_size=IDENTITY_BYTES, max_size=IDENTITY_BYTES)),
-)
-def test_identities_are_a_set(batches: list[list[bytes]], others: list[bytes]) -> None:
-    known = {identity for batch in batches for identity in batch}
-    identities = Identities(batches)
-    zeros = bytes(IDENTITY_BYTES)
-    for identity in (*known, *others, zeros):
-        assert (identity in identities) == (identity in known)
-
-
-def test_a_changed_file_is_another_image_under_the_same_id() -> None:
-    before = ImageRef("file:///a.png", "a.png", 10, 1)
-    after = ImageRef("file:///a.png", "a.png", 10, 2)
-    assert before.image_id == after.image_id
-    assert before.identity != after.identity
-    (chunk,) = Planner("spec", 4, {before.identity}).chunks([after])
-    assert chunk.images == (after,)
+def test_images_that_have_results_make_chunks_of_their_own() -> None:
+    (ref,) = listing(["a"])
+    ids = {
+        chunk.chunk_id for results in range(3) for chunk in cut("s", 4, [Due(0, ref, results)], 1)
+    }
+    assert len(ids) == 3
 
 
 def test_ids_without_an_etag_are_those_of_older_stores() -> None:
     ref = ImageRef("file:///a.png", "a.png", 10, 1)
-    assert ref.identity.hex() == "c4152562130420d8910ded033b4db17e"
     assert Chunk("spec", (ref,)).chunk_id == "02685fae152dfefe84a96bc50b5ab702"
 
 
@@ -75,7 +60,6 @@ def test_an_etag_tells_versions_of_one_size_and_time_apart() -> None:
     versions = [
         ImageRef("s3://b/a.png", "a.png", 10, 1, etag=etag) for etag in (None, '"1"', '"2"')
     ]
-    assert len({ref.identity for ref in versions}) == 3
     assert len({Chunk("spec", (ref,)).chunk_id for ref in versions}) == 3
     assert len({ref.image_id for ref in versions}) == 1
 
@@ -83,7 +67,7 @@ def test_an_etag_tells_versions_of_one_size_and_time_apart() -> None:
 def test_chunk_ids_follow_from_content_and_order() -> None:
     a, b = listing(["a", "b"])
     ids = {
-        next(Planner(spec, 4, set()).chunks(images)).chunk_id
+        all_of(4, images, spec)[0].chunk_id
         for spec in ("one", "two")
         for images in ([a, b], [b, a], [a])
     }

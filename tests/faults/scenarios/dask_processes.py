@@ -17,15 +17,21 @@ from distributed import Client
 import tests.generated
 from segpipe.engine import Work, equipped, existing_cluster, local_cluster, run_chunks
 from segpipe.errors import EngineError
-from segpipe.execution import done_images
-from segpipe.planning.chunks import Planner
 from segpipe.records import Commit
 from segpipe.spec import SegmentSpec
 from segpipe.store import Snapshot, create_store, open_store
 from segpipe.store.recover import recover
 from tests.faults.scenarios.runs import Job, Violations, make_job, unfinished, unsound
 from tests.flows.conftest import free_port, server
-from tests.generated import SPEC, ThresholdSegmenter, make_collection, poison, refs
+from tests.generated import (
+    SPEC,
+    ThresholdSegmenter,
+    all_of,
+    due_chunks,
+    make_collection,
+    poison,
+    refs,
+)
 
 # The workers do not have the tests; the segmenter travels to them whole.
 cloudpickle.register_pickle_by_value(tests.generated)
@@ -89,7 +95,7 @@ def _poisoned(client: Client, root: Path, images: Path, victim: Path) -> Violati
     births = root / "births"
     work = Work("run", str(root), SPEC, births, 1, _load_and_tell)
     with equipped(client, work) as staff:
-        list(run_chunks(staff, Planner(SPEC.spec_id, 100, ()).chunks(refs(images))))
+        list(run_chunks(staff, all_of(100, refs(images))))
     rows = open_store(root).image_rows()
     failed = {row["path"]: row["reason"] for row in rows if row["status"] == "failed"}
     found = unsound(root)
@@ -104,8 +110,7 @@ def run_on_dask(client: Client, root: Path, job: Job) -> Iterator[Commit]:
     """What a run does on a cluster, without Prefect; its commits as they come."""
     files = create_store(root)
     recover(files)
-    done = done_images(Snapshot(files), SPEC.spec_id)
-    chunks = Planner(SPEC.spec_id, job.chunk_images, done).chunks(refs(job.images))
+    chunks = due_chunks(Snapshot(files), job.chunk_images, refs(job.images))
     with equipped(client, Work("run", str(root), SPEC, None, 1, _load)) as staff:
         yield from run_chunks(staff, chunks)
 

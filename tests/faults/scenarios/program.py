@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from segpipe.execution import Run
+from segpipe.execution import planned
 from segpipe.pipeline import process_chunk
 from segpipe.segmenters.build import build
 from segpipe.spec import RunSpec
@@ -32,10 +32,10 @@ def make_program_job(folder: Path, images: int) -> Job:
     """A collection for the program, and what comes of it in this process."""
     root = folder / "undisturbed"
     source = make_collection(folder / "images", images, broken=[images // 2])
-    run = Run(RunSpec(source=str(source), store=str(root), model="classical"))
-    model = run.model.spec
-    for chunk in read_plan(run.files, run.run_id, model.spec_id):
-        process_chunk(chunk, build(model, None, 1), run.files, run.run_id)
+    with planned(RunSpec(source=str(source), store=str(root), model="classical")) as (run,):
+        model = run.model.spec
+        for chunk in read_plan(run.files, run.run_id, model.spec_id):
+            process_chunk(chunk, build(model, None, 1), run.files, run.run_id)
     return Job(source, CHUNK_IMAGES, logical_digest(open_store(root)))
 
 

@@ -13,9 +13,7 @@ from pathlib import Path
 from unittest import mock
 
 from segpipe.errors import SegpipeError
-from segpipe.execution import done_images
 from segpipe.pipeline import process_chunk
-from segpipe.planning.chunks import Planner
 from segpipe.store import Snapshot, create_store, layout, open_store, snapshot
 from segpipe.store.commits import committed
 from segpipe.store.digest import logical_digest
@@ -28,7 +26,7 @@ from segpipe.store.recover import recover
 from segpipe.store.sums import seal
 from segpipe.store.tombstones import hidden_chunks
 from tests.faults.injected import Fault, FaultyDisk
-from tests.generated import SPEC, ThresholdSegmenter, make_collection, refs
+from tests.generated import SPEC, ThresholdSegmenter, due_chunks, make_collection, refs
 
 Violations = list[str]
 
@@ -93,10 +91,7 @@ def work(
         create_store(files.address)
     recover(files)
     with lease(files, run_id):
-        planner = Planner(
-            SPEC.spec_id, job.chunk_images, done_images(Snapshot(files), SPEC.spec_id)
-        )
-        write_plan(files, run_id, planner.chunks(refs(job.images)))
+        write_plan(files, run_id, due_chunks(Snapshot(files), job.chunk_images, refs(job.images)))
         for chunk in read_plan(files, run_id, SPEC.spec_id):
             process_chunk(chunk, ThresholdSegmenter(), files, run_id)
             done(chunk.chunk_id)

@@ -1,0 +1,221 @@
+"""What a collection holds now, against what a store knows of it: new, changed, done, missing.
+
+Either may be larger than memory. Both go through a scratch database on the local disk, which has
+`MEMORY` and spills the rest; Python sees the images that are due, and a batch of them at a time.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from segpipe.errors import Reason, StoreError
+from segpipe.planning.chunks import Due
+from segpipe.query.views import view_files
+from segpipe.records import ImageRef
+from segpipe.store import Snapshot
+
+MEMORY = "512MB"
+"""For the scratch database."""
+
+BATCH = 16_384
+"""Images that go in or come out at a time."""
+
+LISTING = pa.schema(
+    [
+        ("uri", pa.string()),
+        ("path", pa.string()),
+        ("size_bytes", pa.int64()),
+        ("mtime_ns", pa.int64()),
+        ("etag", pa.string()),
+        ("refused", pa.string()),
+        ("refused_detail", pa.string()),
+    ]
+)
+
+_NUMBERED = LISTING.append(pa.field("position", pa.int64()))
+
+_STORED = ["run_id", "spec_id", "chunk_id", "image_id", "uri", "path", "sha256", "status"]
+_STORED += ["size_bytes", "mtime_ns", "etag"]
+
+# The newest result of each image under the spec, and how many there are.
+_NEWEST = """
+CREATE TABLE newest AS
+SELECT uri, count(*) AS results, arg_max(
+    struct_pack(size_bytes, mtime_ns, etag, sha256, status), (run_id, chunk_id)
+) AS result FROM images WHERE spec_id = $1 GROUP BY uri
+"""
+
+_SAME = """size_bytes = result.size_bytes AND mtime_ns = result.mtime_ns
+AND etag IS NOT DISTINCT FROM result.etag"""
+
+_LISTED = """
+SELECT position, {columns}, coalesce(results, 0) AS results, {more}
+FROM listing LEFT JOIN newest USING (uri) WHERE {where} ORDER BY position
+"""
+
+# What a refusal hides, such as the files of a folder that cannot be read, is not missing.
+_MISSING = """
+SELECT DISTINCT ON (image_id) image_id, uri, path
+FROM images ANTI JOIN listing USING (uri)
+WHERE starts_with(uri, $1) AND NOT EXISTS (
+    SELECT 1 FROM listing AS hidden WHERE hidden.refused IS NOT NULL
+    AND (starts_with(images.uri, hidden.uri || '/') OR starts_with(images.uri, hidden.uri || '!/'))
+) ORDER BY image_id, run_id DESC
+"""
+
+
+class Census:
+    """A listing that was counted, and the store it is held against.
+
+    Attributes:
+        listed: images in the listing.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        (self.listed,) = connection.execute("SELECT count(*) FROM listing").fetchall()[0]
+
+    def due(self) -> Iterator[Due]:
+        """Images that are new, or whose size or time is not that of their newest result."""
+        for row in self._rows(f"({_SAME}) IS NOT TRUE"):
+            yield _due(row)
+
+    def failed(self) -> Iterator[Due]:
+        """Images whose newest result is a failure."""
+        for row in self._rows("result.status = 'failed'"):
+            yield _due(row)
+
+    def with_content(self) -> Iterator[tuple[Due, str | None, bool]]:
+        """All images, each with the sha256 of its newest result, and whether `due` leaves it out.
+
+        The sha256 is None where there is no result, or its bytes could not be read.
+        """
+        for row in self._rows("true", f"result.sha256 AS sha256, ({_SAME}) IS TRUE AS same"):
+            yield _due(row), row["sha256"], row["same"]
+
+    def missing(self, place: str) -> Iterator[pa.RecordBatch]:
+        """Images with results whose uri begins with `place` and is not in the listing.
+
+        Columns: image_id, uri, path.
+        """
+        yield from self._batches(_MISSING, [place])
+
+    def _rows(self, where: str, more: str = "0 AS nothing") -> Iterator[dict[str, Any]]:
+        columns = ", ".join(LISTING.names)
+        query = _LISTED.format(columns=columns, where=where, more=more)  # our own texts
+        for batch in self._batches(query):
+            yield from batch.to_pylist()
+
+    def _batches(self, query: str, values: Iterable[str] = ()) -> Iterator[pa.RecordBatch]:
+        with self._connection.cursor() as cursor:
+            answer = cursor.sql(query, params=list(values))
+            rows: pa.RecordBatchReader = answer.to_arrow_reader(BATCH)
+            yield from rows
+
+
+@contextmanager
+def census(listing: Iterable[pa.RecordBatch], snapshot: Snapshot, spec_id: str) -> Iterator[Census]:
+    """Hold a listing against the results under a spec.
+
+    Args:
+        listing: batches with the columns of `LISTING`; see `listing_batches`.
+
+    Raises:
+        StoreError: the images of the store cannot be read, or the scratch disk is full.
+    """
+    with _scratch(snapshot) as connection:
+        _list(connection, listing)
+        connection.execute(_NEWEST, [spec_id])
+        yield Census(connection)
+
+
+@contextmanager
+def _scratch(snapshot: Snapshot) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database on the local disk, gone with the block, in which `images` are those of a store.
+
+    Raises:
+        StoreError: they cannot be read, or the disk is full.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="segpipe-census-") as folder,
+        duckdb.connect(f"{folder}/census.duckdb") as connection,
+    ):
+        try:
+            connection.execute(f"SET memory_limit = '{MEMORY}'")
+            connection.execute("SET temp_directory = $1", [f"{folder}/spilled"])
+            _open_images(connection, snapshot)
+            yield connection
+        except duckdb.Error as error:
+            raise StoreError(f"{snapshot.files.address}: its images: {error}") from error
+
+
+def listing_batches(refs: Iterable[ImageRef]) -> Iterator[pa.RecordBatch]:
+    """A listing as a census takes it."""
+    refs = iter(refs)
+    while some := tuple(islice(refs, BATCH)):
+        columns = [[getattr(ref, name) for ref in some] for name in LISTING.names]
+        yield pa.record_batch(columns, schema=LISTING)
+
+
+def _list(connection: duckdb.DuckDBPyConnection, batches: Iterable[pa.RecordBatch]) -> None:
+    """Fill the table `listing`, and number it; what stops the listing is raised as it is."""
+    stopped: list[BaseException] = []
+
+    def numbered() -> Iterator[pa.RecordBatch]:
+        start = 0
+        try:
+            for batch in batches:
+                positions = np.arange(start, start := start + len(batch))
+                yield batch.append_column("position", pa.array(positions))
+        except BaseException as error:  # of which DuckDB, in between, would keep the text
+            stopped.append(error)
+
+    _fill(connection, "listing", pa.RecordBatchReader.from_batches(_NUMBERED, numbered()))
+    if stopped:
+        raise stopped[0]
+
+
+def _open_images(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> None:
+    """The table or view `images`, with at least the columns of `_STORED`."""
+    paths = snapshot.parquet_files("images")
+    if paths is not None:
+        view_files(connection, "images", paths)
+        return
+    # Read ahead as little as Arrow can: by default it is 16 batches of each of 4 files.
+    scanner = snapshot.dataset("images").scanner(
+        columns=_STORED, batch_readahead=1, fragment_readahead=4
+    )
+    _fill(connection, "images", scanner.to_reader())
+
+
+def _fill(connection: duckdb.DuckDBPyConnection, table: str, reader: pa.RecordBatchReader) -> None:
+    connection.register("filling", reader)
+    connection.execute(f"CREATE TABLE {table} AS SELECT * FROM filling")  # noqa: S608 - ours
+    connection.unregister("filling")
+
+
+def _due(row: dict[str, Any]) -> Due:
+    refused = Reason(row["refused"]) if row["refused"] else None
+    about = {name: row[name] for name in ("uri", "path", "size_bytes", "mtime_ns", "etag")}
+    ref = ImageRef(**about, refused=refused, refused_detail=row["refused_detail"])
+    return Due(row["position"], ref, row["results"])
+
+
+def failed_specs(snapshot: Snapshot) -> set[str]:
+    """The ids of the specs under which the newest result of some image is a failure."""
+    query = """
+    SELECT DISTINCT spec_id FROM (
+        SELECT spec_id, arg_max(status, (run_id, chunk_id)) AS status
+        FROM images GROUP BY spec_id, uri
+    ) WHERE status = 'failed'
+    """
+    with _scratch(snapshot) as connection:
+        return {spec_id for (spec_id,) in connection.execute(query).fetchall()}
