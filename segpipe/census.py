@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any
 
 import duckdb
 import numpy as np
@@ -57,7 +56,8 @@ _SAME = """size_bytes = result.size_bytes AND mtime_ns = result.mtime_ns
 AND etag IS NOT DISTINCT FROM result.etag"""
 
 _LISTED = """
-SELECT position, {columns}, coalesce(results, 0) AS results, {more}
+SELECT position, coalesce(results, 0), result.sha256, ({same}) IS TRUE,
+       uri, path, size_bytes, mtime_ns, refused, refused_detail, etag
 FROM listing LEFT JOIN newest USING (uri) WHERE {where} ORDER BY position
 """
 
@@ -85,21 +85,18 @@ class Census:
 
     def due(self) -> Iterator[Due]:
         """Images that are new, or whose size or time is not that of their newest result."""
-        for row in self._rows(f"({_SAME}) IS NOT TRUE"):
-            yield _due(row)
+        yield from (due for due, _, _ in self._rows(f"({_SAME}) IS NOT TRUE"))
 
     def failed(self) -> Iterator[Due]:
         """Images whose newest result is a failure."""
-        for row in self._rows("result.status = 'failed'"):
-            yield _due(row)
+        yield from (due for due, _, _ in self._rows("result.status = 'failed'"))
 
     def with_content(self) -> Iterator[tuple[Due, str | None, bool]]:
         """All images, each with the sha256 of its newest result, and whether `due` leaves it out.
 
         The sha256 is None where there is no result, or its bytes could not be read.
         """
-        for row in self._rows("true", f"result.sha256 AS sha256, ({_SAME}) IS TRUE AS same"):
-            yield _due(row), row["sha256"], row["same"]
+        return self._rows("true")
 
     def missing(self, place: str) -> Iterator[pa.RecordBatch]:
         """Images with results whose uri begins with `place` and is not in the listing.
@@ -108,11 +105,15 @@ class Census:
         """
         yield from self._batches(_MISSING, [place])
 
-    def _rows(self, where: str, more: str = "0 AS nothing") -> Iterator[dict[str, Any]]:
-        columns = ", ".join(LISTING.names)
-        query = _LISTED.format(columns=columns, where=where, more=more)  # our own texts
-        for batch in self._batches(query):
-            yield from batch.to_pylist()
+    def _rows(self, where: str) -> Iterator[tuple[Due, str | None, bool]]:
+        """As `with_content`, where our own `where` holds."""
+        for batch in self._batches(_LISTED.format(where=where, same=_SAME)):
+            columns = (column.to_pylist() for column in batch.columns)
+            for position, results, sha256, same, *about in zip(*columns, strict=True):
+                uri, path, size_bytes, mtime_ns, refused, detail, etag = about
+                reason = Reason(refused) if refused else None
+                ref = ImageRef(uri, path, size_bytes, mtime_ns, reason, detail, etag)
+                yield Due(position, ref, results), sha256, same
 
     def _batches(self, query: str, values: Iterable[str] = ()) -> Iterator[pa.RecordBatch]:
         with self._connection.cursor() as cursor:
@@ -200,13 +201,6 @@ def _fill(connection: duckdb.DuckDBPyConnection, table: str, reader: pa.RecordBa
     connection.register("filling", reader)
     connection.execute(f"CREATE TABLE {table} AS SELECT * FROM filling")  # noqa: S608 - ours
     connection.unregister("filling")
-
-
-def _due(row: dict[str, Any]) -> Due:
-    refused = Reason(row["refused"]) if row["refused"] else None
-    about = {name: row[name] for name in ("uri", "path", "size_bytes", "mtime_ns", "etag")}
-    ref = ImageRef(**about, refused=refused, refused_detail=row["refused_detail"])
-    return Due(row["position"], ref, row["results"])
 
 
 def failed_specs(snapshot: Snapshot) -> set[str]:

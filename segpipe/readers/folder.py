@@ -10,6 +10,7 @@ from urllib.parse import quote
 from segpipe.readers.extensions import is_image_name
 from segpipe.readers.files import file_ref, refusal
 from segpipe.readers.names import file_uri, readable
+from segpipe.readers.sorting import sorted_names
 from segpipe.records import ImageRef
 
 
@@ -19,6 +20,10 @@ class _Entry:
     path: str
     is_folder: bool
     is_link: bool
+
+
+_MARKS = {ord("0") + mark: (bool(mark & 2), bool(mark & 1)) for mark in range(4)}
+"""(is a folder, is a link)."""
 
 
 class _Folder:
@@ -64,16 +69,20 @@ def _entries(folder: str, uri: str, shown: str) -> Iterator[_Entry | ImageRef]:
     """Sorted entries of `folder`, or itself, refused, when it cannot be read."""
     try:
         with os.scandir(folder) as found:
-            entries = [
-                _Entry(os.fsencode(item.name), item.path, _is_folder(item), item.is_symlink())
-                for item in found
-            ]
+            marked = sorted_names(os.fsencode(item.name) + _mark(item) for item in found)
     except OSError as error:
         problem = refusal(error)
         detail = f"the folder cannot be read: {problem.detail}"
         yield ImageRef(uri, shown or ".", 0, 0, problem.reason, detail)
         return
-    yield from sorted(entries, key=lambda entry: entry.name)
+    for name in marked:
+        path = os.path.join(folder, os.fsdecode(name[:-2]))  # noqa: PTH118 - keeps any bytes
+        yield _Entry(name[:-2], path, *_MARKS[name[-1]])
+
+
+def _mark(item: os.DirEntry[str]) -> bytes:
+    """What tells folders and links, after a NUL: names that begin alike keep their order."""
+    return b"\0%d" % (2 * _is_folder(item) + item.is_symlink())
 
 
 def _is_folder(item: os.DirEntry[str]) -> bool:

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,9 +25,9 @@ _SCHEMA = pa.schema(
         ("path", pa.string()),
         ("size_bytes", pa.int64()),
         ("mtime_ns", pa.int64()),
-        ("etag", pa.string()),
         ("refused", pa.string()),
         ("refused_detail", pa.string()),
+        ("etag", pa.string()),
     ]
 )
 
@@ -51,10 +50,13 @@ def write_plan(files: Files, run_id: str, chunks: Iterable[Chunk]) -> str:
 def read_plan(files: Files, run_id: str, spec_id: str) -> Iterator[Chunk]:
     """The chunks of a plan, one at a time."""
     with pq.ParquetFile(_path(run_id), filesystem=files.arrow()) as file:
-        rows = (row for batch in file.iter_batches(1024) for row in batch.to_pylist())
-        keys = itemgetter("chunk_id", "generation")
-        for (_, generation), members in groupby(rows, key=keys):
-            yield Chunk(spec_id, tuple(_image(row) for row in members), generation)
+        rows = (
+            row
+            for batch in file.iter_batches(1024, columns=_SCHEMA.names)
+            for row in zip(*(column.to_pylist() for column in batch.columns), strict=True)
+        )
+        for (_, generation), members in groupby(rows, key=itemgetter(0, 1)):
+            yield Chunk(spec_id, tuple(_image(*row[2:]) for row in members), generation)
 
 
 def _groups(chunks: Iterable[Chunk]) -> Iterator[list[tuple[str, Chunk]]]:
@@ -78,10 +80,17 @@ def _table(group: list[tuple[str, Chunk]]) -> pa.Table:
     return pa.table(columns, schema=_SCHEMA)
 
 
-def _image(row: dict[str, Any]) -> ImageRef:
-    about = {name: row[name] for name in ("uri", "path", "size_bytes", "mtime_ns", "etag")}
-    refused = Reason(row["refused"]) if row["refused"] else None
-    return ImageRef(**about, refused=refused, refused_detail=row["refused_detail"])
+def _image(
+    uri: str,
+    path: str,
+    size_bytes: int,
+    mtime_ns: int,
+    refused: str | None,
+    refused_detail: str,
+    etag: str | None = None,  # plans of older versions know none
+) -> ImageRef:
+    reason = Reason(refused) if refused else None
+    return ImageRef(uri, path, size_bytes, mtime_ns, reason, refused_detail, etag)
 
 
 def _path(run_id: str) -> str:

@@ -18,6 +18,7 @@ from pyarrow import parquet
 from segpipe.errors import Reason, SpecError
 from segpipe.readers import EmptyCollection, list_collection
 from segpipe.readers.names import file_uri, member_uri, readable, split_uri
+from segpipe.readers.sorting import sorted_names
 
 ODD_NAMES = (
     b"line\nbreak.png", b"=cmd|' -C calc'!A0.png", b"<img onerror=alert(1)>.png", b"\xff\xfe.png",
@@ -263,3 +264,9 @@ def test_names_that_differ_only_in_unicode_form_are_two_images(tmp_path):
     if len(list(tmp_path.iterdir())) < 2:
         pytest.skip("this file system takes them for one name")
     assert len({ref.image_id for ref in list_collection(str(tmp_path))}) == 2
+
+
+@given(st.lists(st.binary(min_size=1, max_size=5).filter(lambda name: b"/" not in name)))
+def test_names_are_sorted_whether_they_fit_into_memory_or_not(names: list[bytes]) -> None:
+    for in_memory in (1, 3, 100):
+        assert list(sorted_names(names, in_memory)) == sorted(names)
