@@ -7,14 +7,23 @@ larger than a partition is several runs, one after another, each in a flow run o
 from __future__ import annotations
 
 from prefect import flow, get_run_logger
-from segpipe.flows.segment import segment
+from segpipe.flows.messages import alarm, alarm_of_state
+from segpipe.flows.segment import Observer, segment
+from segpipe.flows.stall import stall_alarm
+from segpipe.flows.watch import look_back
 
 from segpipe.execution import Run, planned
 from segpipe.records import RunSummary
 from segpipe.spec import RunSpec
 
 
-@flow(name="nightly", validate_parameters=True, persist_result=False)
+@flow(
+    name="nightly",
+    validate_parameters=True,
+    persist_result=False,
+    on_failure=[alarm_of_state],
+    on_crashed=[alarm_of_state],
+)
 def nightly(spec: RunSpec) -> list[RunSummary]:
     """Segment what is new or changed since the last night.
 
@@ -27,16 +36,20 @@ def nightly(spec: RunSpec) -> list[RunSummary]:
     Raises:
         BusyError: another run was still doing the same work after `night.wait_hours`.
     """
-    with planned(spec, spec.night.partition_chunks, 3600 * spec.night.wait_hours) as runs:
-        return [_partition(run) for run in runs]
+    look_back(spec)
+    with (
+        planned(spec, spec.night.partition_chunks, 3600 * spec.night.wait_hours) as runs,
+        stall_alarm(spec.night.stall_minutes, lambda text: alarm(spec, text)) as observe,
+    ):
+        return [_partition(run, observe) for run in runs]
 
 
-def _partition(run: Run) -> RunSummary:
+def _partition(run: Run, observe: Observer) -> RunSummary:
     """One partition, as a flow run of its own; a server that went away meanwhile ends no night."""
     outcome: list[RunSummary | BaseException] = []
     try:
         with run.staffed():
-            segment(run.spec, ended=outcome.append, run=run)
+            segment(run.spec, observe, ended=outcome.append, run=run)
     except Exception as error:
         if not outcome or not isinstance(outcome[0], RunSummary):
             raise

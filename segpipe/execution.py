@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -87,11 +87,13 @@ class Run:
         files: Files,
         plan: PlanSummary,
         clock: float | None = None,
+        moved: Callable[[], None] = lambda: None,
     ) -> None:
         """
         Args:
             clock: `time.perf_counter()` when its planning began; None for a later partition, which
                 begins when its work does.
+            moved: called after each commit.
         """
         self.run_id = run_id
         self.spec = spec
@@ -101,6 +103,7 @@ class Run:
         self._clock = time.perf_counter() if clock is None else clock
         self._planning = time.perf_counter() - self._clock
         self._tally = Tally()
+        self._moved = moved
         self._staff: Future[Staff]
         self._workers: tuple[WorkerKind, ...] = ()
         environment = describe_environment()
@@ -158,6 +161,7 @@ class Run:
         self._workers = staff.kinds
         for commit in run_chunks(staff, self._chunks()):
             self._tally.add(commit)
+            self._moved()
             yield self.progress
         staff.dismiss()
 
@@ -262,16 +266,16 @@ def planned(
     files.probe()
     run_id = new_run_id(datetime.now(UTC))
     work = digest("work", spec.source, model.spec.spec_id)
-    with lease(files, run_id, work, patience):
+    with lease(files, run_id, work, patience) as moved:
         clock = time.perf_counter()
         recover(files)
         with _beginning(Run(run_id, spec, model, files, PlanSummary.empty(), clock)):
             plans = write_plans(files, spec, model.spec.spec_id, run_id, partition_chunks)
         first, *later = plans
         yield (
-            Run(run_id, spec, model, files, first, clock),
+            Run(run_id, spec, model, files, first, clock, moved),
             *(
-                Run(partition_id(run_id, number), spec, model, files, plan)
+                Run(partition_id(run_id, number), spec, model, files, plan, moved=moved)
                 for number, plan in enumerate(later, start=2)
             ),
         )

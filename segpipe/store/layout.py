@@ -9,6 +9,7 @@ compacted/<number>.json           a compaction: which chunks its parts hold
 compacted/<number>.<attempt>/     its parts, objects-0000.parquet, images-0000.parquet, ...
 forgetting/<run_id>.json          a run whose results are being removed
 leases/<run_id>.json              a run that is alive, renewed while it is
+told/<run_id>.<what>              a run that was seen to die or to hang, and people were told
 runs/<run_id>/                    plan, record, RO-Crate, tombstone of what was forgotten, sums
 """
 
@@ -29,6 +30,7 @@ COMMITS = "commits"
 COMPACTED = "compacted"
 FORGETTING = "forgetting"
 LEASES = "leases"
+TOLD = "told"
 RUNS = "runs"
 
 MASKS_ROOT = json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}}).encode()
@@ -79,6 +81,10 @@ def run_file(run_id: str, name: str) -> str:
 
 def lease_file(run_id: str) -> str:
     return f"{LEASES}/{run_id}.json"
+
+
+def told_file(run_id: str, what: str) -> str:
+    return f"{TOLD}/{run_id}.{what}"
 
 
 def forgetting_file(run_id: str) -> str:

@@ -14,7 +14,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
@@ -40,6 +40,7 @@ class Holder:
     Attributes:
         work: the same for two runs that would do the same images in the same way.
         waiting: for another run with the same work.
+        idle_seconds: for which it had committed nothing when it was renewed.
     """
 
     run_id: str
@@ -47,13 +48,16 @@ class Holder:
     pid: int
     work: str = ""
     waiting: bool = False
+    idle_seconds: float = 0.0
 
 
 @contextmanager
 def lease(
     files: Files, run_id: str, work: str = "", patience: float | None = None
-) -> Iterator[None]:
+) -> Iterator[Callable[[], None]]:
     """Inside the block the run is alive for others; a thread renews its lease.
+
+    What it yields is called after each commit: others can tell that the run does not hang.
 
     Args:
         work: see `Holder`.
@@ -67,7 +71,8 @@ def lease(
     try:
         if work:
             own.take_turn(patience)
-        yield
+            own.moved()
+        yield own.moved
     finally:
         own.end()
 
@@ -81,9 +86,14 @@ class _Lease:
         self._ended = threading.Event()
         self._writing = threading.Lock()
         self._holder = holder
+        self.moved()
         self._write(holder)
         self._thread = threading.Thread(target=self._renew, name="segpipe-lease", daemon=True)
         self._thread.start()
+
+    def moved(self) -> None:
+        """Something was committed; said with the next renewal."""
+        self._moved = time.monotonic()
 
     def end(self) -> None:
         self._ended.set()
@@ -138,7 +148,8 @@ class _Lease:
 
     def _write(self, holder: Holder | None = None) -> None:
         with self._writing:
-            self._holder = holder or self._holder
+            idle = round(time.monotonic() - self._moved, 3)
+            self._holder = replace(holder or self._holder, idle_seconds=idle)
             self._files.replace(self._path, json.dumps(asdict(self._holder)).encode())
 
     def _renew(self) -> None:
