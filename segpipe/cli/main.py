@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from segpipe.cli.bench import bench
+from segpipe.cli.deploying import deploying
 from segpipe.cli.keeping import keeping
 from segpipe.cli.looking import looking
 from segpipe.cli.making_models import making_models
@@ -33,6 +34,7 @@ app = typer.Typer(
 for commands in (segmenting, looking, making_models, keeping):
     app.add_typer(commands)
 app.add_typer(bench, name="bench")
+app.add_typer(deploying, name="deploy")
 
 
 @app.callback(invoke_without_command=True)

@@ -45,6 +45,7 @@ LAYERS = [
         "export",
         "training",
         "bench",
+        "deployment",
         "demo",
         "demo_fields",
     },

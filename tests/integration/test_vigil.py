@@ -82,7 +82,13 @@ def test_a_run_that_lives_and_commits_nothing_is_told_of_once_for_each_stall(
     files: LocalFiles,
 ) -> None:
     record(files, "running")
-    for seconds, told in ((1000, []), (1900, ["stalled"]), (2000, []), (5, ["moving"]), (9, [])) * 2:
+    for seconds, told in (
+        (1000, []),
+        (1900, ["stalled"]),
+        (2000, []),
+        (5, ["moving"]),
+        (9, []),
+    ) * 2:
         with idle(files, RUN, seconds):
             assert [what for what, _ in look(files)] == told, seconds
 

@@ -1,0 +1,1 @@
+"""Files that set up the nights of a collection, and checks of what they need on this machine."""
