@@ -103,7 +103,7 @@ def toml(value: Any) -> str:
     if isinstance(value, BaseModel):
         return toml(value.model_dump(mode="json", exclude_none=True))
     if isinstance(value, Mapping):
-        items = ", ".join(f"{json.dumps(key)} = {toml(item)}" for key, item in value.items())
+        items = ", ".join(f"{toml(key)} = {toml(item)}" for key, item in value.items())
         return f"{{ {items} }}" if items else "{}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(toml(item) for item in value)}]"

@@ -58,12 +58,13 @@ def web_receiver(status: int = 200) -> Iterator[Receiver]:
             receiver.came.put(Posted(self.path, json.loads(self.rfile.read(length))))
             self.send_response(status)
             self.end_headers()
+            self.wfile.write(b"ok")  # as Slack says it
 
         def log_message(self, *_: Any) -> None: ...
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         receiver = Receiver(f"http://127.0.0.1:{server.server_port}")
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         yield receiver
         server.shutdown()
 
