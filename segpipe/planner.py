@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain, islice
 
+import pyarrow as pa
+
 from segpipe.census import Census, census, listing_batches
 from segpipe.errors import InputError
 from segpipe.planning.chunks import Due, cut
@@ -42,22 +44,42 @@ def write_plans(
         StoreError: what the store knows of it cannot be read.
     """
     listing = list_collection(spec.source)
+    batches = listing_batches(listing)
+    first, *later = plan_listing(
+        files, spec, spec_id, run_id, batches, listing.place, partition_chunks
+    )
+    return replace(first, ignored=listing.ignored), *later
+
+
+def plan_listing(
+    files: Files,
+    spec: RunSpec,
+    spec_id: str,
+    run_id: str,
+    batches: Iterable[pa.RecordBatch],
+    place: str | None = None,
+    partition_chunks: int | None = None,
+) -> list[PlanSummary]:
+    """As `write_plans`, for a listing that is given.
+
+    Args:
+        batches: with the columns of `census.LISTING`.
+        place: what the uris of the listing begin with, if it holds every image of that place.
+    """
     snapshot = Snapshot(files)
-    with census(listing_batches(listing), snapshot, spec_id) as counted:
+    with census(batches, snapshot, spec_id) as counted:
         chunks = cut(spec_id, spec.chunk_images, _due(counted, spec), counted.listed)
         plans = [
             _write(files, partition_id(run_id, number), part)
             for number, part in enumerate(_partitions(chunks, partition_chunks), start=1)
         ]
         missing = None
-        if listing.place is not None:
-            before = missing_images(files, snapshot.records(), listing.place)
-            missing = write_missing(files, run_id, counted.missing(listing.place), before)
+        if place is not None:
+            before = missing_images(files, snapshot.records(), place)
+            missing = write_missing(files, run_id, counted.missing(place), before)
     skipped = counted.listed - sum(plan.images for plan in plans)
-    plans[0] = replace(
-        plans[0], skipped=skipped, ignored=listing.ignored, place=listing.place, missing=missing
-    )
-    return tuple(plans)
+    plans[0] = replace(plans[0], skipped=skipped, place=place, missing=missing)
+    return plans
 
 
 def _due(counted: Census, spec: RunSpec) -> Iterator[Due]:

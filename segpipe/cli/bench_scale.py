@@ -1,4 +1,4 @@
-"""`segpipe bench scale` and `segpipe bench query`: what grows with an archive."""
+"""`segpipe bench scale`, `planning` and `query`: what grows with an archive."""
 
 from __future__ import annotations
 
@@ -40,6 +40,34 @@ def scale(
         sizes = sorted(images or (100, 1000, 10_000))
         outcomes = measure(sizes, side, Path(folder), lambda said: typer.echo(said, err=True))
     report = ScaleReport(outcomes, side, describe_conditions())
+    typer.echo(json.dumps(report.to_dict()) if as_json else report.to_text())
+
+
+@large.command()
+def planning(
+    images: Annotated[int, typer.Option(min=1, help="In the archive.")] = 1_000_000,
+    new: Annotated[int | None, typer.Option(min=0, help="[default: a thousandth]")] = None,
+    part_images: Annotated[
+        int, typer.Option(min=1, help="Images in a Parquet part of the store; 64: not compacted.")
+    ] = 1_000_000,
+    as_json: AsJson = False,
+) -> None:
+    """Plan the first night of a generated archive, and one on which little is new.
+
+    \b
+    segpipe bench planning
+    segpipe bench planning --images 10000000
+    segpipe bench planning --part-images 64
+    """
+    from segpipe.bench.conditions import describe_conditions
+    from segpipe.bench.planning import Archive, measure
+    from segpipe.bench.planning_report import PlanningReport
+
+    archive = Archive(images, min(images, images // 1000 if new is None else new), part_images)
+    with tempfile.TemporaryDirectory(prefix="segpipe-bench-") as folder:
+        nights = measure(archive, Path(folder), lambda said: typer.echo(said, err=True))
+    conditions = describe_conditions(packages=("segpipe", "duckdb", "pyarrow"))
+    report = PlanningReport(archive, nights, conditions)
     typer.echo(json.dumps(report.to_dict()) if as_json else report.to_text())
 
 
