@@ -28,6 +28,9 @@ from segpipe.store.tombstones import hidden_chunks
 PART_ROWS = 1_000_000
 """Rows of a part after which the next one begins; a chunk is never cut in two."""
 
+MIN_CHUNKS = 256
+"""Published parts of which a query does not mind."""
+
 SORTED_BY = {
     "images": [("path", "ascending"), ("run_id", "ascending")],
     "objects": [("image_id", "ascending"), ("run_id", "ascending"), ("label", "ascending")],
@@ -83,6 +86,18 @@ def compact(files: Files, part_rows: int = PART_ROWS) -> Compaction | None:
     except BaseException:
         writer.discard()
         raise
+
+
+def is_compaction_due(files: Files) -> bool:
+    """Whether so much was published since the newest compaction that a new one pays.
+
+    A compaction copies everything. Made when a quarter is new, compactions together copy each row
+    a few times, however many nights there are.
+    """
+    newest = newest_compaction(files)
+    published = sum(1 for _ in files.names("images"))
+    since = published - len(newest.chunks) if newest else published
+    return since >= max(MIN_CHUNKS, published // 4)
 
 
 def newest_compaction(files: Files) -> Compaction | None:

@@ -14,7 +14,7 @@ from segpipe.errors import SpecError
 from segpipe.pipeline import process_chunk
 from segpipe.query import query
 from segpipe.records import Chunk
-from segpipe.store import Snapshot, create_store, open_store
+from segpipe.store import Snapshot, compaction, create_store, layout, open_store
 from segpipe.store.commits import Attempt, committed
 from segpipe.store.compaction import SORTED_BY, compact, compactions
 from segpipe.store.digest import logical_digest
@@ -23,6 +23,7 @@ from segpipe.store.forget import forget, plan_forgetting
 from segpipe.store.fsck import check_store
 from segpipe.store.gc import collect, find_garbage
 from segpipe.store.leases import LEASE_SECONDS, lease, live_runs
+from segpipe.store.upkeep import keep_up
 from tests.generated import (
     SPEC,
     ThresholdSegmenter,
@@ -373,3 +374,36 @@ def empty_columns(table: str) -> dict[str, list]:
     from segpipe.schema import TABLES
 
     return {column.name: [] for column in TABLES[table]}
+
+
+# Upkeep
+
+
+def test_a_night_compacts_when_a_quarter_is_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compaction, "MIN_CHUNKS", 2)
+    files = create_store(tmp_path / "store")
+    made = []
+    for night in range(1, 13):
+        images = make_collection(tmp_path / "images", night)
+        segment(files, refs(images)[-1:], f"run-{night:02d}", size=1)
+        made.append(keep_up(files) is not None)
+    chunks = len(Snapshot(files).chunk_ids)
+    assert made[:2] == [False, True]
+    assert 2 < sum(made) < chunks
+    assert list(check_store(files)) == []
+
+
+def test_upkeep_removes_replaced_copies_and_nothing_else(
+    files: LocalFiles, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compaction, "MIN_CHUNKS", 1)
+    compact(files)
+    attempt = Attempt(files, chunk_of(images), "run-3")
+    compact(files)
+    for path in files.root.rglob("*"):  # all of it a week ago
+        os.utime(path, (1, 1), follow_symlinks=False)
+    keep_up(files)
+    assert [one.number for one in compactions(files)] == [2]
+    assert files.exists(layout.staging_folder(chunk_of(images).chunk_id, attempt.name))
