@@ -1,8 +1,9 @@
 """Remove the results of one run, and keep that there were some.
 
 The chunks that go are written down first: from then on no snapshot shows them. Then, chunk by
-chunk, the published parts go, the commit, the masks; last, a tombstone stays in the run's folder
-beside its record. Whatever kills it in between, `finish_forgetting` goes on.
+chunk, the published parts go, the commit, the masks; then the page of its night, which shows its
+images; last, a tombstone stays in the run's folder beside its record. Whatever kills it in between,
+`finish_forgetting` goes on.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from segpipe.store.commits import committed, read_commit
 from segpipe.store.compaction import drop_compactions
 from segpipe.store.files import Files
 from segpipe.store.leases import is_live, live_runs
+from segpipe.store.reports import remove_reports
 from segpipe.store.sums import seal
 from segpipe.store.tombstones import TOMBSTONE, Tombstone, is_forgotten, pending
 
@@ -63,6 +65,7 @@ def finish_forgetting(files: Files) -> None:
         for chunk_id, attempt in tombstone.chunks.items():
             _remove_chunk(files, chunk_id, attempt)
         _sync(files, (layout.COMMITS, layout.MASKS))
+        remove_reports(files, tombstone.run_id)
         files.create(layout.run_file(tombstone.run_id, TOMBSTONE), tombstone.to_json())
         seal(files, tombstone.run_id)
         files.remove(layout.forgetting_file(tombstone.run_id))
