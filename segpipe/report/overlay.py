@@ -84,6 +84,36 @@ def overlay(
     return add_caption(picture, _summary(rows, n_named))
 
 
+def outlined(
+    pixels: Pixels,
+    label_image: Labels,
+    rows: Sequence[Row],
+    semantic: npt.NDArray[np.unsignedinteger[Any]] | None,
+    side: int,
+) -> Picture:
+    """The same small and without words: masks or classes, and their outlines.
+
+    Args:
+        side: the longer side is about this many pixels at most.
+
+    Returns:
+        (H', W', 3) uint8.
+    """
+    height, width = pixels.shape[:2]
+    step = -(-max(height, width) // side)
+    picture = Image.fromarray(display(pixels)).reduce(step)
+    regions = label_image if semantic is None else semantic
+    factor = max(1, side // max(picture.size))
+    y, x = (np.minimum(np.arange(0, n, step) + step // 2, n - 1) for n in (height, width))
+    small = _enlarge(regions[np.ix_(y, x)], factor)
+    if semantic is None:
+        colours = _object_colours(label_image, rows)
+    else:
+        colours = class_colours(int(semantic.max(initial=0)) + 1)
+    shown = _enlarge(np.array(picture), factor)
+    return _paint(shown, small, colours, _DENSE_OPACITY, 1 if len(rows) > MAX_NAMED else 2)
+
+
 def _enlargement(shape: tuple[int, int]) -> int:
     shorter, longer = min(shape), max(shape)
     enough = (MIN_SIDE + shorter - 1) // shorter

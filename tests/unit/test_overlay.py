@@ -18,7 +18,7 @@ from segpipe.errors import InvariantError
 from segpipe.measure.properties import measure_objects
 from segpipe.records import Segmentation
 from segpipe.report.display import PALETTE, display, neighbour_colours
-from segpipe.report.overlay import MAX_NAMED, MIN_SIDE, overlay
+from segpipe.report.overlay import MAX_NAMED, MIN_SIDE, outlined, overlay
 
 Row = dict[str, Any]
 
@@ -103,6 +103,15 @@ def test_small_images_are_enlarged_by_a_whole_factor(shape: tuple[int, int]) -> 
 def test_thread_like_images_do_not_explode(shape: tuple[int, int]) -> None:
     figure = overlay(grey(shape), np.ones(shape, np.uint8), rows_of(np.ones(shape, np.uint8)))
     assert figure.size < 3 * 60000 * 60
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (40, 64), (700, 1001), (3000, 1)])
+def test_a_small_picture_fits_and_shows_where_objects_are(shape: tuple[int, int]) -> None:
+    labels = np.zeros(shape, np.uint16)
+    labels[: shape[0] // 2 + 1, : shape[1] // 2 + 1] = 1
+    picture = outlined(np.full((*shape, 3), 255, np.uint8), labels, [], None, 128)
+    assert max(picture.shape[:2]) <= 128
+    assert outlined(np.full((*shape, 3), 9, np.uint8), labels, [], labels, 128)[0, 0].max() > 9
 
 
 def test_semantic_result_has_class_colours_and_a_legend() -> None:
