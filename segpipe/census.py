@@ -44,22 +44,42 @@ _NUMBERED = LISTING.append(pa.field("position", pa.int64()))
 _STORED = ["run_id", "spec_id", "chunk_id", "image_id", "uri", "path", "sha256", "status"]
 _STORED += ["size_bytes", "mtime_ns", "etag"]
 
-# The newest result of each image under the spec, and how many there are.
+# Listed images that may be due; of what is not among them, size and time are of a result, and
+# there is no other. Only where the hashes of two images meet is one of them here in vain.
+_DONE = """(SELECT uri, size_bytes, mtime_ns, etag FROM images WHERE spec_id = $1) AS done
+ON listed.uri = done.uri AND listed.size_bytes = done.size_bytes
+AND listed.mtime_ns = done.mtime_ns AND listed.etag IS NOT DISTINCT FROM done.etag"""
+_NOT_DONE = f"""
+SELECT * FROM listing AS listed ANTI JOIN {_DONE}
+UNION ALL
+SELECT * FROM (
+    SELECT * FROM listing WHERE hash(uri) IN (
+        SELECT hash(uri) FROM images WHERE spec_id = $1 GROUP BY ALL HAVING count(*) > 1
+    )
+) AS listed SEMI JOIN {_DONE}
+"""  # noqa: S608 - our own texts
+_HAVE_FAILED = """
+SELECT * FROM listing SEMI JOIN (
+    SELECT uri FROM images WHERE spec_id = $1 AND status = 'failed'
+) USING (uri)
+"""
+_ALL = "SELECT * FROM listing WHERE $1 IS NOT NULL"
+
+# Their newest result under the spec, and how many there are.
 _NEWEST = """
-CREATE TABLE newest AS
-SELECT uri, count(*) AS results, arg_max(
+CREATE OR REPLACE TABLE newest AS SELECT uri, count(*) AS results, arg_max(
     struct_pack(size_bytes, mtime_ns, etag, sha256, status), (run_id, chunk_id)
-) AS result FROM images WHERE spec_id = $1 GROUP BY uri
+) AS result FROM images SEMI JOIN suspects USING (uri) WHERE spec_id = $1 GROUP BY uri
 """
 
 _SAME = """size_bytes = result.size_bytes AND mtime_ns = result.mtime_ns
 AND etag IS NOT DISTINCT FROM result.etag"""
 
-_LISTED = """
-SELECT position, coalesce(results, 0), result.sha256, ({same}) IS TRUE,
+_LISTED = f"""
+SELECT position, coalesce(results, 0), result.sha256, ({_SAME}) IS TRUE,
        uri, path, size_bytes, mtime_ns, refused, refused_detail, etag
-FROM listing LEFT JOIN newest USING (uri) WHERE {where} ORDER BY position
-"""
+FROM suspects LEFT JOIN newest USING (uri) WHERE {{where}} ORDER BY position
+"""  # noqa: S608
 
 # What a refusal hides, such as the files of a folder that cannot be read, is not missing.
 _MISSING = """
@@ -79,24 +99,27 @@ class Census:
         listed: images in the listing.
     """
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, spec_id: str) -> None:
         self._connection = connection
+        self._spec_id = spec_id
         (self.listed,) = connection.execute("SELECT count(*) FROM listing").fetchall()[0]
 
     def due(self) -> Iterator[Due]:
         """Images that are new, or whose size or time is not that of their newest result."""
-        yield from (due for due, _, _ in self._rows(f"({_SAME}) IS NOT TRUE"))
+        rows = self._rows(_NOT_DONE, where=f"({_SAME}) IS NOT TRUE")
+        return (due for due, _, _ in rows)
 
     def failed(self) -> Iterator[Due]:
         """Images whose newest result is a failure."""
-        yield from (due for due, _, _ in self._rows("result.status = 'failed'"))
+        rows = self._rows(_HAVE_FAILED, where="result.status = 'failed'")
+        return (due for due, _, _ in rows)
 
     def with_content(self) -> Iterator[tuple[Due, str | None, bool]]:
         """All images, each with the sha256 of its newest result, and whether `due` leaves it out.
 
         The sha256 is None where there is no result, or its bytes could not be read.
         """
-        return self._rows("true")
+        return self._rows(_ALL, where="true")
 
     def missing(self, place: str) -> Iterator[pa.RecordBatch]:
         """Images with results whose uri begins with `place` and is not in the listing.
@@ -105,9 +128,12 @@ class Census:
         """
         yield from self._batches(_MISSING, [place])
 
-    def _rows(self, where: str) -> Iterator[tuple[Due, str | None, bool]]:
-        """As `with_content`, where our own `where` holds."""
-        for batch in self._batches(_LISTED.format(where=where, same=_SAME)):
+    def _rows(self, suspects: str, where: str) -> Iterator[tuple[Due, str | None, bool]]:
+        """As `with_content`, of listed images; `suspects` and `where` are our own texts."""
+        table = f"CREATE OR REPLACE TABLE suspects AS {suspects}"
+        self._connection.execute(table, [self._spec_id])
+        self._connection.execute(_NEWEST, [self._spec_id])
+        for batch in self._batches(_LISTED.format(where=where)):
             columns = (column.to_pylist() for column in batch.columns)
             for position, results, sha256, same, *about in zip(*columns, strict=True):
                 uri, path, size_bytes, mtime_ns, refused, detail, etag = about
@@ -134,8 +160,7 @@ def census(listing: Iterable[pa.RecordBatch], snapshot: Snapshot, spec_id: str) 
     """
     with _scratch(snapshot) as connection:
         _list(connection, listing)
-        connection.execute(_NEWEST, [spec_id])
-        yield Census(connection)
+        yield Census(connection, spec_id)
 
 
 @contextmanager
