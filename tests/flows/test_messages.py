@@ -16,7 +16,6 @@ from segpipe.flows.watch import look_after
 
 from segpipe.spec import Night, RunSpec
 from segpipe.store import create_store
-from segpipe.store.leases import IDLE, lease
 from tests.flows.conftest import free_port
 from tests.flows.receivers import Mail, Posted, Receiver, mail_receiver, web_receiver
 
@@ -117,10 +116,10 @@ def test_a_dead_and_a_hanging_run_are_told_once_and_again_if_nobody_took_it(
     files = create_store(tmp_path)
     for run_id in ("run-1", "run-2"):
         files.replace(f"runs/{run_id}/record.json", b'{"status": "running"}')
-    with lease(files, "run-2", lambda: {IDLE: 3600}):
-        assert len(look_after(deaf)) == 2
-        assert len(look_after(spec)) == 2
-        body = receiver.next().content["body"]
-        assert look_after(spec) == []
+    files.replace("leases/run-2.json", b'{"idle_seconds": 3600}')
+    assert len(look_after(deaf)) == 2
+    assert len(look_after(spec)) == 2
+    body = receiver.next().content["body"]
+    assert look_after(spec) == []
     assert "run-1 died" in body
     assert "run-2 lives" in body
