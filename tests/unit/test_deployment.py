@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -142,3 +143,25 @@ def test_init_refuses_what_the_first_night_would(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == ["plates", "taken"]
     assert (tmp_path / "taken" / "plates.toml").read_text() == "mine"
+
+
+def test_check_works_without_a_server_and_says_so(tmp_path: Path) -> None:
+    make_collection(tmp_path / "plates", 1)
+    (tmp_path / "plates.toml").write_text(
+        f'source = "{tmp_path}/plates"\nstore = "{tmp_path}/absent/store"\nmodel = "classical"\n'
+        'dask_address = "tcp://127.0.0.1:9"\n'
+    )
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "segpipe", "deploy", "check", "plates.toml", "--json"],
+        env={**kept, "PREFECT_HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1, done.stderr
+    states = {check["what"].split()[0]: check for check in json.loads(done.stdout)["checks"]}
+    assert [states[what]["state"] for what in ("source", "store", "model")] == ["ok"] * 3
+    assert states["Dask"]["state"] == "missing"
+    assert "PREFECT_API_URL is not set" in states["Prefect"]["found"]
+    assert not (tmp_path / "absent").exists()
