@@ -46,13 +46,16 @@ def alarm(spec: RunSpec, text: str) -> bool:
     return bool(tell(names, f"segpipe: alarm for {_name(spec)}", text)) or not names
 
 
-def alarm_of_state(_flow: Any, run: Any, state: Any) -> None:
+def alarm_of_state(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG001 - Prefect's names
     """A hook of Prefect: a flow run that takes a `spec` has failed or crashed.
 
-    Prefect calls it in the process of the flow, or of the worker where that process has died.
+    Prefect calls it in the process of the flow, with the arguments in this order, or in one of the
+    worker's where that process has died, by their names.
     """
-    spec = parse(RunSpec, run.parameters["spec"], "parameters")
-    alarm(spec, f"flow run {run.name} is {state.name}: {redact_text(state.message or 'no word')}")
+    spec = parse(RunSpec, flow_run.parameters["spec"], "parameters")
+    alarm(
+        spec, f"flow run {flow_run.name} is {state.name}: {redact_text(state.message or 'no word')}"
+    )
 
 
 def _name(spec: RunSpec) -> str:
