@@ -30,9 +30,11 @@ automations:
       posture: Reactive
       match: &runs
         prefect.resource.id: prefect.flow-run.*
-      match_related: &deployments
-        prefect.resource.role: deployment
-        prefect.resource.name: {name}
+      match_related: &nights  # and not the watch, which would tell every ten minutes
+        - prefect.resource.role: deployment
+          prefect.resource.name: {name}
+        - prefect.resource.role: flow
+          prefect.resource.name: nightly
       expect: [prefect.flow-run.Crashed, prefect.flow-run.Failed, prefect.flow-run.TimedOut]
       for_each: [prefect.resource.id]
       threshold: 1
@@ -46,7 +48,9 @@ automations:
       type: event
       posture: Proactive
       match: *runs
-      match_related: *deployments
+      match_related:  # a heartbeat does not say of which deployment: this is for all nights
+        prefect.resource.role: flow
+        prefect.resource.name: nightly
       after: [prefect.flow-run.heartbeat]
       expect:
         - prefect.flow-run.heartbeat
@@ -69,7 +73,7 @@ automations:
       type: event
       posture: Proactive
       match: *runs
-      match_related: *deployments
+      match_related: *nights
       after: [prefect.flow-run.Late]
       expect:
         - prefect.flow-run.Pending

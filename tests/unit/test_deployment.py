@@ -82,6 +82,8 @@ def test_an_automation_without_the_id_of_its_block_is_none() -> None:
         assert failed["actions"][0]["block_document_id"] == "BLOCK-ID"
         assert [a["type"] for a in silent["actions"]] == ["change-flow-run-state"]
         assert late["trigger"]["posture"] == "Proactive"
+        related = [one["prefect.resource.name"] for one in failed["trigger"]["match_related"]]
+        assert related == ["plates", "nightly"]
 
 
 @pytest.mark.parametrize(
