@@ -5,7 +5,7 @@ SegpipeError
 │   └── WeightsError      a weights file that is refused
 ├── InputError            one image: it becomes a `failed` row with a reason, the run goes on
 ├── BudgetError           work that would not fit the configured memory
-├── StoreError            the store cannot be used as it is (not ours, read-only, damaged)
+├── StoreError            the store, or the bucket of the images, cannot be used as it is
 │   └── TransientStoreError   an operation that may succeed when tried again
 ├── EngineError           the cluster cannot do the work (no worker, no scheduler)
 └── InvariantError        a promise of segpipe itself is broken: a bug, please report it
@@ -70,11 +70,11 @@ class BudgetError(SegpipeError):
 
 
 class StoreError(SegpipeError):
-    """The store cannot be used as it is."""
+    """The store, or the storage that images are read from, cannot be used as it is."""
 
 
 class TransientStoreError(StoreError):
-    """A store operation failed in a way that may pass; trying again is right."""
+    """Storage failed in a way that may pass; trying again is right."""
 
 
 class EngineError(SegpipeError):

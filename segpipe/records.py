@@ -61,8 +61,8 @@ class ImageRef:
         refused: why it cannot be read, known already from the listing (a dangling link, an unsafe
             archive member); such an image is planned like any other and ends as a `failed` row.
         refused_detail: one sentence for people.
-        etag: of an object in a bucket, as listed: what the service calls this version of its bytes,
-            quotes included. None for files, which have none.
+        etag: of an object in a bucket, as listed: what the storage calls this version of its bytes,
+            without quotes. None for files, which have none.
     """
 
     uri: str

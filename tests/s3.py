@@ -24,7 +24,7 @@ from unittest import mock
 BUCKET = "bucket"
 SECRET = "planted-secret"
 
-FaultKind = Literal["412", "409", "503", "reset", "lost reply"]
+FaultKind = Literal["412", "409", "503", "500", "403", "400", "reset", "lost reply"]
 FAULTS: tuple[FaultKind, ...] = ("412", "409", "503", "reset", "lost reply")
 
 FOR_GOOD = sys.maxsize

@@ -25,7 +25,6 @@ from typing import BinaryIO, Protocol, cast
 
 from segpipe.errors import InputError, Reason, SpecError
 from segpipe.readers.extensions import is_archive_name
-from segpipe.readers.files import open_file
 
 MAX_MEMBERS = 1_000_000
 MAX_RATIO = 1000
@@ -63,23 +62,26 @@ class Archive(Protocol):
     def close(self) -> None: ...
 
 
-def open_archive(path: str) -> Archive:
-    """Open a zip or tar archive, whichever its content says it is.
+def open_archive(file: BinaryIO, size: int) -> Archive:
+    """A zip or tar archive, whichever its content says it is; it is closed with its file.
+
+    Args:
+        file: seekable; closed also when it is no archive.
+        size: of the file, in bytes.
 
     Raises:
-        InputError: the file cannot be opened.
+        InputError: the file cannot be read.
         SpecError: it is neither, or damaged from its beginning.
     """
-    file, found = open_file(path)
-    head = file.read(6)
-    file.seek(0)
     try:
+        head = file.read(6)
+        file.seek(0)
         if head.startswith((b"PK\3\4", b"PK\5\6", b"PK\7\x08")):
             return ZipArchive(file)
-        return TarArchive(file, _decompressed(file, head), found.st_size)
+        return TarArchive(file, _decompressed(file, head), size)
     except DAMAGE as error:
         file.close()
-        raise SpecError(f"{path}: not a readable zip or tar archive: {error}") from error
+        raise SpecError(f"not a readable zip or tar archive: {error}") from error
 
 
 class ZipArchive:

@@ -7,9 +7,12 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 from segpipe.errors import InputError, Reason, SpecError
+from segpipe.provenance.redact import redact_url
 from segpipe.readers.archives import (
     DAMAGE,
     Archive,
@@ -18,11 +21,21 @@ from segpipe.readers.archives import (
     ambiguity_key,
     open_archive,
 )
+from segpipe.readers.bucket import walk_bucket
 from segpipe.readers.extensions import ARCHIVES, is_image_name
 from segpipe.readers.files import file_ref
 from segpipe.readers.folder import walk_folder
 from segpipe.readers.manifest import SUFFIXES, walk_manifest
-from segpipe.readers.names import file_uri, member_uri, readable, split_uri
+from segpipe.readers.names import (
+    file_uri,
+    is_object_uri,
+    member_uri,
+    object_uri,
+    readable,
+    split_object_uri,
+    split_uri,
+)
+from segpipe.readers.places import Places
 from segpipe.records import ImageRef
 
 _READABLE_ARCHIVES = tuple(ending for ending in ARCHIVES if ending not in (".7z", ".rar"))
@@ -36,8 +49,8 @@ class Listing:
     """The images of a SOURCE; every iteration reads it anew.
 
     Attributes:
-        root: the folder, the archive, the manifest's or the glob's own text.
-        kind: `folder`, `glob`, `image`, `manifest`, `zip` or `tar`.
+        root: the folder, the archive, the manifest's or the glob's own text, or an address.
+        kind: `folder`, `prefix`, `glob`, `image`, `manifest`, `zip` or `tar`.
         place: what the uris of all images begin with, where the listing holds every image of that
             place; None for one that names a choice.
         ignored: files left alone so far in this iteration: their extension is no image's, or the
@@ -61,7 +74,9 @@ class Listing:
         """
         Raises:
             EmptyCollection: nothing was listed.
-            SpecError: a manifest is found to be unreadable.
+            SpecError: a manifest or an archive is found to be unreadable.
+            StoreError: the bucket cannot be listed.
+            TransientStoreError: there was no answer from the storage.
         """
         self.ignored = listed = 0
         for ref in self._walk():
@@ -76,18 +91,26 @@ class Listing:
 
 
 def list_collection(source: str) -> Listing:
-    """List the images of a folder, glob, image, manifest or archive.
+    """List the images of a folder, glob, image, manifest or archive, or below an address.
 
     A path that exists is taken as it is; otherwise `*`, `?` and `[` make it a glob, in which `**`
-    stands for any folders. A folder and an archive list what has an image's extension; a
+    stands for any folders. A folder, a prefix and an archive list what has an image's extension; a
     manifest, a glob and a single file list whatever they name.
 
-    Order: a folder's by the bytes of the names, depth first; a glob's and a zip's by the bytes of
-    the names; a tar's and a manifest's own.
+    An address is `s3://BUCKET/KEY`, `gs://` or `az://`, percent-encoded as URIs are. An object of
+    this key is an image, a manifest or an archive; otherwise it is a prefix, as if it ended with a
+    slash. There are no globs in buckets.
+
+    Order: a folder's by the bytes of the names, depth first; a prefix's by the bytes of the keys; a
+    glob's and a zip's by the bytes of the names; a tar's and a manifest's own.
 
     Raises:
-        SpecError: it does not exist, is not local, or is an archive that cannot be read.
+        SpecError: it does not exist, is of no known kind, or is an archive that cannot be read.
+        StoreError: the bucket cannot be asked.
     """
+    places = Places()
+    if is_object_uri(source):
+        return _in_bucket(source, places)
     path = _local(source)
     if os.path.isdir(path):  # noqa: PTH112 - any bytes, as strings
         place = file_uri(path).rstrip("/") + "/"
@@ -96,11 +119,37 @@ def list_collection(source: str) -> Listing:
         if glob.has_magic(path):
             return Listing(path, "glob", lambda: _walk_glob(path))
         raise SpecError(f"{source}: there is no such file or folder")
-    if path.lower().endswith(SUFFIXES):
-        return Listing(path, "manifest", lambda: walk_manifest(path))
-    if path.lower().endswith(_READABLE_ARCHIVES):
-        return _archive(path)
-    return Listing(path, "image", lambda: iter((file_ref(path, _name(path)),)))
+    return _single(path, file_uri(path), places)
+
+
+def _in_bucket(source: str, places: Places) -> Listing:
+    from segpipe.buckets.client import check_address
+
+    check_address(source)
+    try:
+        bucket, key = split_object_uri(source)
+    except ValueError as error:
+        raise SpecError(f"{source}: {error}") from error
+    prefix = key.removesuffix("/")
+    if prefix and not {"", ".", ".."}.isdisjoint(prefix.split("/")):
+        raise SpecError(f"{source}: an address with an empty part, `.` or `..` is not read")
+    if prefix and prefix == key:
+        found = places.ref(object_uri(bucket, key), "")
+        if found.refused is None:
+            return _single(source, found.uri, places)
+        if found.refused is not Reason.NOT_FOUND:
+            raise SpecError(f"{source}: {found.refused_detail}")
+    place = object_uri(bucket, f"{prefix}/" if prefix else "")
+    return Listing(source, "prefix", lambda: walk_bucket(places.bucket(bucket), prefix), place)
+
+
+def _single(source: str, uri: str, places: Places) -> Listing:
+    """A file or an object; `source` is what the caller calls it."""
+    if source.lower().endswith(SUFFIXES):
+        return Listing(source, "manifest", lambda: walk_manifest(source, uri, places))
+    if source.lower().endswith(_READABLE_ARCHIVES):
+        return _archive(source, uri, places)
+    return Listing(source, "image", lambda: iter((places.ref(uri, _name(uri)),)))
 
 
 def _local(source: str) -> str:
@@ -112,12 +161,16 @@ def _local(source: str) -> str:
             return path
         raise SpecError(f"{source}: a member of an archive; give the archive as SOURCE")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", source):
-        raise SpecError(f"{source}: only local paths are read in this version; copy or mount it")
+        raise SpecError(
+            f"{redact_url(source)}: images are read from folders, s3://, gs:// and az://; "
+            "copy or mount it"
+        )
     return source
 
 
-def _name(path: str) -> str:
-    return readable(os.fsencode(Path(path).name))
+def _name(uri: str) -> str:
+    """The last part of a path or a key, for people."""
+    return readable(unquote_to_bytes(uri).rpartition(b"/")[2])
 
 
 def _walk_glob(pattern: str) -> Iterator[ImageRef | None]:
@@ -137,21 +190,27 @@ def _fixed_part(pattern: str) -> str:
     return str(Path(*fixed[:magic]))
 
 
-def _archive(path: str) -> Listing:
+def _archive(source: str, uri: str, places: Places) -> Listing:
     try:
-        archive = open_archive(path)
+        archive = open_archive(*places.open(uri))
     except InputError as error:
-        raise SpecError(f"{path}: the archive cannot be read: {error.detail}") from error
+        raise SpecError(f"{source}: the archive cannot be read: {error.detail}") from error
+    except SpecError as error:
+        raise SpecError(f"{source}: {error}") from error
     kind = "zip" if isinstance(archive, ZipArchive) else "tar"
     archive.close()
-    place = member_uri(file_uri(path), b"")
-    return Listing(path, kind, lambda: _walk_archive(path, in_order=kind == "tar"), place)
+    return Listing(
+        source,
+        kind,
+        lambda: _walk_archive(uri, places, in_order=kind == "tar"),
+        member_uri(uri, b""),
+    )
 
 
-def _walk_archive(path: str, in_order: bool) -> Iterator[ImageRef | None]:
+def _walk_archive(uri: str, places: Places, in_order: bool) -> Iterator[ImageRef | None]:
     """Images and unsafe members; a damaged archive adds itself, refused, after what is readable."""
-    mtime_ns = file_ref(path, "").mtime_ns
-    archive = open_archive(path)
+    whole = places.ref(uri, _name(uri))
+    archive = open_archive(*places.open(uri, etag=whole.etag))
     try:
         members, damage = _members(archive)
     finally:
@@ -166,9 +225,10 @@ def _walk_archive(path: str, in_order: bool) -> Iterator[ImageRef | None]:
             yield None
             continue
         seen.add(member.name)
-        yield _member_ref(member, twins, file_uri(path), mtime_ns)
+        yield _member_ref(member, twins, whole)
     if damage:
-        yield _damaged(path, damage, len(members))
+        detail = f"the archive is damaged after {len(members):,} members: {damage}"
+        yield replace(whole, refused=Reason.CORRUPT, refused_detail=detail)
 
 
 def _members(archive: Archive) -> tuple[list[Member], str]:
@@ -181,21 +241,16 @@ def _members(archive: Archive) -> tuple[list[Member], str]:
     return members, ""
 
 
-def _member_ref(member: Member, twins: int, archive: str, mtime_ns: int) -> ImageRef:
+def _member_ref(member: Member, twins: int, archive: ImageRef) -> ImageRef:
     refused = member.refused
     if not refused and twins:
         refused = f"{twins + 1} members have this name, or differ from it only in case or form"
     return ImageRef(
-        member_uri(archive, member.name),
+        member_uri(archive.uri, member.name),
         readable(member.name),
         member.size,
-        mtime_ns,
+        archive.mtime_ns,
         Reason.UNSAFE_MEMBER if refused else None,
         refused,
+        archive.etag,
     )
-
-
-def _damaged(path: str, damage: str, n_members: int) -> ImageRef:
-    ref = file_ref(path, _name(path))
-    detail = f"the archive is damaged after {n_members:,} members: {damage}"
-    return ImageRef(ref.uri, ref.path, ref.size_bytes, ref.mtime_ns, Reason.CORRUPT, detail)

@@ -3,35 +3,56 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
+import itertools
 import os
-from collections.abc import Iterator, Sequence
+import posixpath
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
 from segpipe.errors import InputError, Reason, SpecError
-from segpipe.readers.files import file_ref, open_file
-from segpipe.readers.names import readable, split_uri
+from segpipe.provenance.redact import redact_url
+from segpipe.readers.files import file_ref
+from segpipe.readers.names import (
+    is_object_uri,
+    object_uri,
+    readable,
+    split_member,
+    split_object_uri,
+    split_uri,
+)
+from segpipe.readers.places import Places
 from segpipe.records import ImageRef
 
 SUFFIXES = (".txt", ".csv", ".parquet")
 _COLUMNS = ("path", "uri", "file")
 
+_REQUESTS = 16
+"""Objects that are asked for at a time, and entries that are taken from the manifest for that."""
+_BATCH = 256
 
-def walk_manifest(path: str) -> Iterator[ImageRef | None]:
+
+def walk_manifest(source: str, uri: str, places: Places) -> Iterator[ImageRef | None]:
     """The images that the manifest names, in its order, missing ones as refused.
 
     None stands for a repetition: an image is done once. Relative paths are relative to the
-    manifest; `file:///` URIs may stand for names that a line of text cannot hold.
+    manifest, and of the same kind as it, a file's or a key; `file:///` URIs may stand for names
+    that a line of text cannot hold, `s3://`, `gs://` and `az://` for objects.
+
+    Args:
+        source: what the manifest is called, `uri` where it is.
 
     Raises:
         SpecError: the manifest cannot be read, or has no column of paths.
     """
-    root = os.path.dirname(os.path.abspath(path))  # noqa: PTH100, PTH120 - any bytes, as strings
+    root = uri.rpartition("/")[0]
+    named = functools.partial(_named, root=root, places=places)
     seen: set[str] = set()
-    for entry in _entries(path):
-        ref = _named(entry, root)
+    for ref in _asked(named, _entries(source, uri, places)):
         if ref.uri in seen:
             yield None
         else:
@@ -39,29 +60,55 @@ def walk_manifest(path: str) -> Iterator[ImageRef | None]:
             yield ref
 
 
-def _named(entry: str, root: str) -> ImageRef:
-    """One entry, which may be a relative or absolute path, or a URI."""
+def _asked(named: Callable[[str], ImageRef], entries: Iterator[str]) -> Iterator[ImageRef]:
+    """Entries become images, in their order; objects are asked for several at a time."""
+    with ThreadPoolExecutor(_REQUESTS, "segpipe-list") as pool:
+        while batch := list(itertools.islice(entries, _BATCH)):
+            yield from pool.map(named, batch)
+
+
+def _named(entry: str, root: str, places: Places) -> ImageRef:
+    """One entry, which may be a relative or absolute path, or a URI.
+
+    Args:
+        root: URI of the folder or the prefix that it may be relative to.
+    """
     shown = readable(os.fsencode(entry))
-    if "://" not in entry:
-        return file_ref(os.path.join(root, entry), shown)  # noqa: PTH118 - keeps any bytes
-    try:
-        path, member = split_uri(entry)
-    except ValueError as error:
-        return ImageRef(quote(os.fsencode(entry)), shown, 0, 0, Reason.NOT_FOUND, str(error))
+    if "://" in entry:
+        return _at_uri(entry, shown, places)
+    if not is_object_uri(root) or entry.startswith("/"):
+        folder = "/" if is_object_uri(root) else split_uri(root + "/")[0]
+        return file_ref(os.path.join(folder, entry), shown)  # noqa: PTH118 - keeps any bytes
+    bucket, prefix = split_object_uri(root)
+    return places.ref(
+        object_uri(bucket, posixpath.normpath(f"{prefix}/{entry}".lstrip("/"))), shown
+    )
+
+
+def _at_uri(uri: str, shown: str, places: Places) -> ImageRef:
+    outer, member = split_member(uri)
     if member is not None:
         detail = "a manifest cannot name members of an archive; give the archive as SOURCE"
-        return ImageRef(entry, shown, 0, 0, Reason.NOT_FOUND, detail)
-    return file_ref(path, shown)
+        return ImageRef(redact_url(uri), redact_url(shown), 0, 0, Reason.NOT_FOUND, detail)
+    try:
+        if is_object_uri(outer):
+            return places.ref(object_uri(*split_object_uri(outer)), shown)
+        return file_ref(split_uri(outer)[0], shown)
+    except ValueError as error:
+        known = redact_url(uri)  # it may hold what somebody logs in with
+        return ImageRef(
+            quote(os.fsencode(known)), redact_url(shown), 0, 0, Reason.NOT_FOUND, str(error)
+        )
 
 
-def _entries(path: str) -> Iterator[str]:
+def _entries(source: str, uri: str, places: Places) -> Iterator[str]:
     readers = {".txt": _lines, ".csv": _csv_column, ".parquet": _parquet_column}
     try:
-        file, _ = open_file(path)
+        file, _ = places.open(uri)
+        with file:
+            yield from readers[Path(source).suffix.lower()](file, source)
     except InputError as error:
-        raise SpecError(f"{path}: the manifest cannot be read: {error.detail}") from error
-    with file:
-        yield from readers[Path(path).suffix.lower()](file, path)
+        raise SpecError(f"{source}: the manifest cannot be read: {error.detail}") from error
 
 
 def _lines(file: BinaryIO, path: str) -> Iterator[str]:  # noqa: ARG001

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +13,9 @@ from typing import BinaryIO
 from segpipe.errors import InputError, Reason, SpecError
 from segpipe.readers.archives import Archive, open_archive
 from segpipe.readers.decode import Decoded, decode, inspect, stop_after
-from segpipe.readers.files import open_file
 from segpipe.readers.isolated import IsolatedDecoder
-from segpipe.readers.names import split_uri
+from segpipe.readers.names import split_member
+from segpipe.readers.places import Places
 from segpipe.readers.structure import corrupt, decoder_errors, truncated
 from segpipe.readers.watchdog import Watchdog
 from segpipe.records import DecodedImage, Header, ImageRef
@@ -26,21 +25,28 @@ from segpipe.spec import Limits
 class Reader:
     """Reads images; safe to use from several threads; archives stay open until it is closed.
 
-    Every method raises `InputError` and nothing else for whatever is wrong with one image.
+    Every method raises `InputError` and nothing else for whatever is wrong with one image. Where
+    the storage of the images fails as a whole, that is `StoreError` or `TransientStoreError`.
 
     Args:
         limits: what one image may cost.
         isolated: decode in a process of its own, where a decoder that hangs or crashes costs
             nothing but its image; about a third of a second for the first one.
         watchdog: ends this process when a decoder hangs in it; for a worker that is replaced.
+        places: where images are; None for new connections.
     """
 
     def __init__(
-        self, limits: Limits, isolated: bool = False, watchdog: Watchdog | None = None
+        self,
+        limits: Limits,
+        isolated: bool = False,
+        watchdog: Watchdog | None = None,
+        places: Places | None = None,
     ) -> None:
         self._limits = limits
         self._isolated = IsolatedDecoder(limits) if isolated else None
         self._watchdog = watchdog
+        self._places = places or Places()
         self._archives: dict[str, Archive] = {}
         self._lock = threading.Lock()
 
@@ -106,19 +112,14 @@ class Reader:
         return digest.hexdigest()
 
     def unchanged(self, ref: ImageRef) -> bool:
-        """Whether size and modification time (of the archive, for a member) are as listed.
+        """Whether size and modification time, or the etag of an object, are as listed.
 
-        True for what the listing refused: it is not read, so it cannot have changed under us.
+        For a member of an archive that is about the archive. True for what the listing refused: it
+        is not read, so it cannot have changed under us.
         """
         if ref.refused is not None:
             return True
-        path, member = split_uri(ref.uri)
-        try:
-            found = os.stat(path)  # noqa: PTH116 - keeps any bytes
-        except (OSError, ValueError):
-            return False
-        same_size = member is not None or found.st_size == ref.size_bytes
-        return same_size and found.st_mtime_ns == ref.mtime_ns
+        return self._places.unchanged(ref, split_member(ref.uri)[0])
 
     def _decode(self, data: bytes) -> Decoded:
         if self._isolated is not None:
@@ -133,27 +134,27 @@ class Reader:
         """A seekable stream of the image's bytes and how many there are."""
         if ref.refused is not None:
             raise InputError(ref.refused, ref.refused_detail)
-        path, member = split_uri(ref.uri)
+        outer, member = split_member(ref.uri)
         if member is None:
-            file, found = open_file(path)
+            file, size = self._places.open(outer, ref.size_bytes, ref.etag)
             with file:
-                self._check_size(found.st_size)
-                yield file, found.st_size
+                self._check_size(size)
+                yield file, size
         else:
-            archive = self._archive(path)
+            archive = self._archive(outer, ref.etag)
             with archive.open(member) as (stream, size):
                 self._check_size(size)
                 # A TIFF whose pages lie back and forth would be decompressed once for each.
                 yield io.BytesIO(stream.read(size)) if archive.compressed else stream, size
 
-    def _archive(self, path: str) -> Archive:
+    def _archive(self, uri: str, etag: str | None) -> Archive:
         with self._lock:
-            if path not in self._archives:
+            if uri not in self._archives:
                 try:
-                    self._archives[path] = open_archive(path)
+                    self._archives[uri] = open_archive(*self._places.open(uri, etag=etag))
                 except SpecError as error:
                     raise corrupt(str(error)) from error
-            return self._archives[path]
+            return self._archives[uri]
 
     def _check_size(self, size: int) -> None:
         if size > self._limits.max_file_bytes:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
-from segpipe.errors import InputError, Reason
+from segpipe.errors import InputError, Reason, StoreError
 from segpipe.readers.files import refusal
 
 MAX_PARTS = 100_000
@@ -48,14 +48,14 @@ def bounded(parts: int, what: str) -> None:
 
 @contextmanager
 def decoder_errors() -> Iterator[None]:
-    """Whatever reading or decoding raises becomes an `InputError`.
+    """Whatever reading or decoding raises becomes an `InputError`, but for storage's own trouble.
 
     Decoders raise almost any class on hostile input (OSError, ValueError, IndexError, their own),
     so here, and only here, every `Exception` is an expected one.
     """
     try:
         yield
-    except InputError:
+    except (InputError, StoreError):
         raise
     except MemoryError as error:
         raise InputError(Reason.TOO_LARGE, "decoding it needs more memory than there is") from error

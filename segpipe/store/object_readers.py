@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import zarr.storage
 
-from segpipe.store.object_errors import translated
+from segpipe.buckets.errors import translated
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 
+from segpipe.buckets.client import Patience, check_address, connect
+from segpipe.buckets.errors import absent, failure, told, translated
 from segpipe.errors import StoreError, TransientStoreError
 from segpipe.store.files import TEMPORARY, SweptError
-from segpipe.store.object_client import Patience, check_address, connect
-from segpipe.store.object_errors import absent, failure, told, translated
 
 if TYPE_CHECKING:
     import pyarrow.fs as pafs

@@ -29,7 +29,7 @@ LAYERS = [
         "segmenters.preprocess",
         "segmenters.splitting",
     },
-    {"readers", "segmenters", "store", "provenance", "machine"},
+    {"buckets", "readers", "segmenters", "store", "provenance", "machine"},
     {
         "object_rows",
         "rows",
@@ -59,7 +59,7 @@ ROOMS = {
     "cv2": ("segmenters", "training"),
     "segmentation_models_pytorch": ("segmenters", "training", "bench.networks"),
     "zarr": ("store", "readers"),
-    "obstore": ("store",),
+    "obstore": ("buckets", "store"),
     "dask": ("engine",),
     "distributed": ("engine",),
     "prefect": ("flows",),

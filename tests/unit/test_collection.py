@@ -212,12 +212,15 @@ def test_a_manifest_lists_what_it_names_in_its_order(tmp_path, kind):
 def test_a_manifest_of_uris_holds_any_name(tmp_path):
     name = os.fsdecode(b"new\nline\xff.png")
     touch(tmp_path, name)
-    (tmp_path / "list.txt").write_text(file_uri(str(tmp_path / name)) + "\ns3://bucket/a.png\n")
+    (tmp_path / "list.txt").write_text(
+        file_uri(str(tmp_path / name)) + "\nhttps://u:hunter2@a.org/a.png\n"
+    )
     found, remote = list_collection(str(tmp_path / "list.txt"))
     assert found.refused is None
     assert split_uri(found.uri)[0] == str(tmp_path / name)
     assert remote.refused is Reason.NOT_FOUND
     assert "file:///" in remote.refused_detail
+    assert "hunter2" not in str(remote)
 
 
 @pytest.mark.parametrize(
@@ -239,8 +242,13 @@ def test_an_unusable_manifest_is_refused_by_name(tmp_path, name, content):
     [
         ("", "empty"),
         ("/no/such/folder", "/no/such/folder"),
-        ("s3://bucket/images", "only local paths"),
-        ("https://example.org/a.png", "only local paths"),
+        ("https://example.org/a.png", "images are read from"),
+        ("https://example.org/a.png?token=hunter2", r"token=\*\*\*: images are read from"),
+        ("s3://user:hunter2@bucket/images", r"s3://\*\*\*@bucket/images: .* environment"),
+        ("s3://bucket/images?X-Amz-Signature=hunter2", r"=\*\*\*: .* %3F"),
+        ("s3:///images", "no address"),
+        ("gs://bucket/a//b", "empty part"),
+        ("az://container/../b", "empty part"),
         ("nul\0byte.png", "no such"),
     ],
 )

@@ -10,13 +10,13 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
+from segpipe.buckets.client import Patience
 from segpipe.errors import SegpipeError, TransientStoreError
 from segpipe.store import Snapshot, layout
 from segpipe.store.commits import committed, read_commit
 from segpipe.store.digest import logical_digest
 from segpipe.store.files import Files
 from segpipe.store.fsck import check_store
-from segpipe.store.object_client import Patience
 from segpipe.store.objects import ObjectFiles
 from tests.faults.scenarios.runs import (
     REFUSED,

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 from obstore.exceptions import BaseError
 from obstore.store import from_url
 
+from segpipe.buckets.errors import told
 from segpipe.errors import SpecError
 from segpipe.provenance.redact import redact_url
-from segpipe.store.object_errors import told
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -50,7 +50,7 @@ class Patience:
 
 
 def check_address(address: str) -> str:
-    """The address of a store, without a slash at its end.
+    """An address in object storage, without a slash at its end.
 
     Raises:
         SpecError: not such an address, or one with a secret in it.
@@ -58,11 +58,12 @@ def check_address(address: str) -> str:
     parts = urlsplit(address)
     if parts.scheme not in SCHEMES or not parts.netloc:
         known = ", ".join(f"{scheme}://BUCKET/PREFIX" for scheme in SCHEMES)
-        raise SpecError(f"{redact_url(address)}: not the address of a store; known are {known}")
+        raise SpecError(f"{redact_url(address)}: no address of object storage; known are {known}")
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise SpecError(
-            f"{redact_url(address)}: the address of a store is a bucket and a prefix; credentials "
-            "are taken from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, ...)"
+            f"{redact_url(address)}: an address is a bucket and a prefix, with %3F for ? and %23 "
+            "for #; credentials are taken from the environment (AWS_ACCESS_KEY_ID, "
+            "AWS_SECRET_ACCESS_KEY, ...)"
         )
     return address.rstrip("/")
 
