@@ -29,10 +29,18 @@ FAULTS: tuple[FaultKind, ...] = ("412", "409", "503", "reset", "lost reply")
 
 FOR_GOOD = sys.maxsize
 
-_CODES = {"412": "PreconditionFailed", "409": "ConditionalRequestConflict", "503": "SlowDown"}
+_CODES = {
+    "412": "PreconditionFailed",
+    "409": "ConditionalRequestConflict",
+    "503": "SlowDown",
+    "500": "InternalError",
+    "403": "AccessDenied",
+    "400": "ExpiredToken",
+}
 
 _SERVER = """
 import threading
+from moto.s3.models import s3_backends
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -44,6 +52,13 @@ turn = threading.Lock()
 
 def one_at_a_time(environ, start_response):
     with turn:
+        if environ["REQUEST_METHOD"] == "FILL":
+            bucket, key, count = environ["PATH_INFO"].strip("/").split("/")
+            s3 = s3_backends["123456789012"]["aws"]
+            for number in range(int(count)):
+                s3.put_object(bucket, f"{key}/{number:05d}.png", b"")
+            start_response("200 OK", [])
+            return []
         return moto(environ, start_response)
 
 server = make_server("127.0.0.1", 0, one_at_a_time, threaded=True, request_handler=Silent)
@@ -85,6 +100,12 @@ def reached_at(endpoint: str) -> Iterator[None]:
 def new_address() -> str:
     """Where nothing is yet."""
     return f"s3://{BUCKET}/{secrets.token_hex(6)}"
+
+
+def fill(endpoint: str, address: str, count: int) -> None:
+    """That many empty objects, `00000.png` and so on, faster than by as many requests."""
+    path = address.removeprefix("s3:/")
+    _request(int(endpoint.rpartition(":")[2]), "FILL", f"{path}/{count}", b"", {})
 
 
 def make_folder(endpoint: str, address: str) -> None:

@@ -68,7 +68,9 @@ class ObjectFile(io.RawIOBase):
     def _fetch(self, wanted: int) -> None:
         follows = self._place == self._start + len(self._block) > 0
         self._length = min(2 * self._length, LONGEST) if follows else FIRST
-        length = min(max(self._length, wanted), LONGEST, self._size - self._place)
+        # A buffer asks for its own multiple first and for the rest later: fetch that now.
+        whole = -(-(wanted + io.DEFAULT_BUFFER_SIZE) // FIRST) * FIRST
+        length = min(max(self._length, whole), LONGEST, self._size - self._place)
         self._block = memoryview(b"")  # not two of them at once
         self._block = self._bucket.fetch(self._key, self._place, length, self._etag)
         self._start = self._place

@@ -7,7 +7,7 @@ import functools
 import io
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
@@ -31,7 +31,17 @@ from segpipe.report.picture import draw_image
 from segpipe.spec import Limits
 from segpipe.store import Snapshot, create_store, open_store
 from tests.generated import SPEC, ThresholdSegmenter, blobs
-from tests.s3 import BUCKET, FOR_GOOD, SECRET, Fault, Proxy, new_address, reached_at
+from tests.s3 import (
+    BUCKET,
+    FOR_GOOD,
+    SECRET,
+    Fault,
+    FaultKind,
+    Proxy,
+    fill,
+    new_address,
+    reached_at,
+)
 
 BRIEF = Patience(times=1, first=0.001, longest=0.001)
 
@@ -103,8 +113,7 @@ def test_folders_of_a_console_are_left_alone(prefix: Prefix) -> None:
 
 def test_a_listing_is_a_stream_of_pages(prefix: Prefix, s3: str) -> None:
     count = 2 * PAGE + 1
-    for index in range(count):
-        prefix.put(f"{index:05d}.png")
+    fill(s3, prefix.address, count)
     with Proxy(s3) as proxy, reached_at(proxy.endpoint):
         proxy.plan(Fault("503", at=FOR_GOOD, conditional=False))
         objects = Bucket("s3://bucket").below(prefix.prefix)
@@ -234,7 +243,7 @@ def test_an_object_is_the_same_image_however_it_is_named(prefix: Prefix) -> None
     address = prefix.put("a.png", png(1))
     manifest = prefix.put("all.txt", address.encode())
     (listed,), (named,), (single,) = map(list_collection, (prefix.address + "/", manifest, address))
-    assert listed.identity == named.identity == single.identity
+    assert listed.version == named.version == single.version
 
 
 @pytest.mark.parametrize("uri", ["s3://bucket/a?X-Amz-Signature=hunter2", "gs://u:hunter2@b/a.png"])
@@ -372,6 +381,25 @@ def test_an_object_that_changed_is_not_read(prefix: Prefix) -> None:
         assert reader.unchanged(new)
 
 
+STATUS = {"403": Reason.NO_PERMISSION, "500": Reason.READ_ERROR, "400": None, "503": None}
+
+
+@pytest.mark.parametrize("status", STATUS)
+def test_what_the_storage_says_of_one_object_is_about_that(
+    prefix: Prefix, s3: str, status: FaultKind
+) -> None:
+    """403 and a 500 while the storage answers otherwise are; no valid credentials, and 503, not."""
+    prefix.put("a.png", png(1))
+    (ref,) = list_collection(prefix.address)
+    with Proxy(s3) as proxy, reached_at(proxy.endpoint):
+        proxy.plan(Fault(status, at=0, times=FOR_GOOD, conditional=False))
+        reader = Reader(Limits(), places=Places(BRIEF))
+        with reader, pytest.raises((InputError, StoreError)) as refused:
+            reader.read(ref)
+    assert getattr(refused.value, "reason", None) is STATUS[status]
+    assert SECRET not in str(refused.value)
+
+
 # The whole path
 
 
@@ -407,7 +435,7 @@ def test_a_chunk_of_objects_becomes_results(
         assert (same["sha256"], same["n_objects"]) == (row["sha256"], row["n_objects"])
         assert row["etag"] is None
         assert (there.label_image(same) == here.label_image(row)).all()
-    assert draw_image(there, rows["0.png"]["uri"]).size == (64, 48)
+    assert draw_image(there, rows["0.png"]["uri"]).width > 0
     images.put("0.png", png(9))
     with pytest.raises(InputError, match="overwritten"):
         draw_image(there, "0.png")
@@ -429,9 +457,6 @@ def outage(images: Prefix, s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator
     monkeypatch.setattr("segpipe.buckets.bucket.Patience", lambda: BRIEF)
     with Proxy(s3) as proxy, reached_at(proxy.endpoint):
         yield proxy
-
-
-Break = Callable[[Proxy], None]
 
 
 @pytest.mark.parametrize("kind", ["503", "reset"])
@@ -458,8 +483,7 @@ def test_a_short_trouble_is_waited_out(outage: Proxy, images: Prefix, tmp_path: 
         assert outage.happened == 1
         files.remove("commits")
         files.remove("images")
-    outage.plan(Fault("503", at=0, times=FOR_GOOD, conditional=False))
-    with pytest.raises(TransientStoreError):
-        list(list_collection(f"{images.address}/"))
-    with pytest.raises(TransientStoreError):
-        list_collection(f"{images.address}/0.png")
+    for source in (f"{images.address}/", f"{images.address}/0.png"):
+        outage.plan(Fault("503", at=0, times=FOR_GOOD, conditional=False))
+        with pytest.raises(TransientStoreError):
+            list(list_collection(source))
