@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.s3 import reached_at, s3_server
+from tests import azure as azurite
+from tests.s3 import Proxy, reached_at, s3_server
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -27,6 +29,37 @@ def s3_endpoint() -> Iterator[str]:
     """The URL of an S3-compatible server, one for all tests; see `tests.s3`."""
     with s3_server() as endpoint:
         yield endpoint
+
+
+_NOBODY = {"disable_oauth": True, "client_email": "", "private_key": "", "private_key_id": ""}
+
+
+@pytest.fixture
+def google(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """`gs://` means the S3-compatible server, behind a proxy that translates. For a test.
+
+    What Google's own server would do with these requests is not shown by that.
+    """
+    with Proxy(s3_endpoint) as proxy:
+        proxy.google = True
+        monkeypatch.setenv("GOOGLE_BASE_URL", proxy.endpoint)
+        monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", json.dumps(_NOBODY))
+        yield proxy.endpoint
+
+
+@pytest.fixture(scope="session")
+def azure_endpoint() -> Iterator[str]:
+    """The URL of an emulator of Azure's storage; skipped where it is not installed."""
+    with azurite.azure_server() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def azure(azure_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The same, and `az://` means it as long as the test runs."""
+    for name, value in azurite.environment(azure_endpoint).items():
+        monkeypatch.setenv(name, value)
+    return azure_endpoint
 
 
 @pytest.fixture

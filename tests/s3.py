@@ -97,9 +97,9 @@ def reached_at(endpoint: str) -> Iterator[None]:
         yield
 
 
-def new_address() -> str:
+def new_address(bucket: str = f"s3://{BUCKET}") -> str:
     """Where nothing is yet."""
-    return f"s3://{BUCKET}/{secrets.token_hex(6)}"
+    return f"{bucket}/{secrets.token_hex(6)}"
 
 
 def fill(endpoint: str, address: str, count: int) -> None:
@@ -138,11 +138,13 @@ class Proxy:
     Attributes:
         endpoint: its URL.
         ignores_conditions: as a server does that does not know `If-None-Match`.
+        google: takes the headers of Google's XML API, and passes on those of S3 that mean the same.
         happened: how often the planned fault has struck.
     """
 
     def __init__(self, endpoint: str) -> None:
         self.ignores_conditions = False
+        self.google = False
         self._port = int(endpoint.rpartition(":")[2])
         self._lock = threading.Lock()
         self.plan(None)
@@ -174,6 +176,8 @@ class Proxy:
 
     def answer(self, request: _Handler) -> None:
         body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
+        if self.google:
+            _translate(request)
         kind = self._strikes(request.command, request.path, "If-None-Match" in request.headers)
         if self.ignores_conditions:
             del request.headers["If-None-Match"]
@@ -202,6 +206,21 @@ class Proxy:
                 return None
             self.happened += 1
             return fault.kind
+
+
+def _translate(request: _Handler) -> None:
+    """From Google's XML API to S3's: the same but for quoted slashes and the names of headers."""
+    request.path = request.path.replace("%2F", "/")
+    headers = request.headers
+    del headers["Authorization"]
+    headers["Authorization"] = "AWS key:signature"  # the server wants one and believes any
+    if headers.get("x-goog-if-generation-match") == "0":  # no generation: no object
+        headers["If-None-Match"] = "*"
+    if source := headers.get("x-goog-copy-source"):
+        headers["x-amz-copy-source"] = source
+    for name in headers.keys():  # noqa: SIM118 - it is no mapping
+        if name.lower().startswith("x-goog-"):
+            del headers[name]
 
 
 class _Handler(BaseHTTPRequestHandler):

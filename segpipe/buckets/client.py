@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 SCHEMES = ("s3", "gs", "az")
 
-_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+_ENDPOINTS = {
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    "gs": ("GOOGLE_BASE_URL",),
+    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,8 @@ def connect(address: str, patience: Patience) -> ObjectStore:
         SpecError: what the environment says of the storage makes no sense.
     """
     # Whoever writes http:// means it.
-    plain = any(os.environ.get(name, "").startswith("http://") for name in _ENDPOINTS)
+    endpoints = _ENDPOINTS[address.partition("://")[0]]
+    plain = any(os.environ.get(name, "").startswith("http://") for name in endpoints)
     try:
         return from_url(
             address,

@@ -79,7 +79,9 @@ def input_error(url: str, error: Exception) -> InputError:
     if isinstance(error, (ValueError, InvalidPathError)):
         return InputError(Reason.NOT_FOUND, f"no object with this key can be read: {error}")
     if isinstance(error, PreconditionError):
-        return InputError(Reason.READ_ERROR, "the object was overwritten since it was listed")
+        return InputError(
+            Reason.READ_ERROR, "the object was overwritten or removed since it was listed"
+        )
     refused = failure(url, error)
     text = str(refused)
     said = _STATUS.search(text)

@@ -107,13 +107,13 @@ def _is_folder(bucket: Bucket, found: Found) -> bool:
 
 
 def _refused(bucket: str, found: _Unlisted, root: str) -> ImageRef:
-    folder = f"{found.prefix}/" if found.prefix else ""
     detail = (
         f"not listed, with all that is below it, since it has an object with a key that cannot be "
         f"expressed; rename it: {found.detail}"
     )
-    shown = _shown(folder, root) or "."
-    return ImageRef(object_uri(bucket, folder), shown, 0, 0, Reason.READ_ERROR, detail)
+    uri = object_uri(bucket, found.prefix) if found.prefix else bucket
+    shown = "." if found.prefix == root else _shown(found.prefix, root)
+    return ImageRef(uri, shown, 0, 0, Reason.READ_ERROR, detail)
 
 
 def _shown(key: str, root: str) -> str:

@@ -22,14 +22,16 @@ from segpipe.store.files import TEMPORARY, Files, SweptError
 from segpipe.store.tables import encode_table
 from tests.s3 import new_address
 
+BUCKETS = {"s3": "s3://bucket", "google": "gs://bucket", "azure": "az://container"}
 
-@pytest.fixture(params=["folder", "objects"])
+
+@pytest.fixture(params=["folder", "s3", "google", "azure"])
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where nothing is yet."""
     if request.param == "folder":
         return str(tmp_path / "store")
-    request.getfixturevalue("s3")
-    return new_address()
+    request.getfixturevalue(request.param)
+    return new_address(BUCKETS[request.param])
 
 
 @pytest.fixture
