@@ -16,8 +16,8 @@ LONGEST = 16 << 20
 class ObjectFile(io.RawIOBase):
     """A version of an object, seekable; it holds the last block that was fetched.
 
-    Each block that follows on the one before is twice as long, so that reading on to the end takes
-    few requests, and looking here and there fetches little.
+    Each block that follows on the one before, or nearly, is twice as long, so that reading on to
+    the end, or from mark to mark, takes few requests, and looking here and there fetches little.
     """
 
     def __init__(self, bucket: Bucket, key: str, size: int, etag: str | None) -> None:
@@ -66,7 +66,8 @@ class ObjectFile(io.RawIOBase):
         return len(data)
 
     def _fetch(self, wanted: int) -> None:
-        follows = self._place == self._start + len(self._block) > 0
+        ahead = self._place - self._start - len(self._block)
+        follows = self._block and 0 <= ahead <= self._length
         self._length = min(2 * self._length, LONGEST) if follows else FIRST
         # A buffer asks for its own multiple first and for the rest later: fetch that now.
         whole = -(-(wanted + io.DEFAULT_BUFFER_SIZE) // FIRST) * FIRST

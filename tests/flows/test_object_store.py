@@ -48,6 +48,25 @@ def test_a_run_into_a_bucket(
     assert server.SECRET not in done.stdout + done.stderr
 
 
+def test_a_run_over_a_bucket_of_images(
+    environment: dict[str, str], prefect_api: str, s3: str, tmp_path: Path
+) -> None:
+    source = server.new_address()
+    objects = from_url(source, client_options={"allow_http": True})
+    for path in make_collection(tmp_path / "images", 6).rglob("*.png"):
+        obstore.put(objects, path.name, path)
+    store = tmp_path / "store"
+    command = ["run", f"{source}/", "--store", str(store), "--model", "classical", "--json"]
+    variables = {**environment, "PREFECT_API_URL": prefect_api, **server.environment(s3)}
+    done = subprocess.run([*SEGPIPE, *command], capture_output=True, text=True, env=variables)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["ok"] == 6
+    assert list(check_store(open_store(store).files)) == []
+    assert {row["uri"].rpartition("/")[0] for row in open_store(store).image_rows()} == {source}
+    for path in (path for path in store.rglob("*") if path.is_file()):
+        assert server.SECRET.encode() not in path.read_bytes()
+
+
 def _digest_of_a_folder(images: Path, folder: Path) -> str:
     """What the same model makes of the images in this process, in a local store."""
     model = resolve(RunSpec(source=str(images), store=str(folder), model="classical"))

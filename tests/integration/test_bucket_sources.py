@@ -24,13 +24,16 @@ from segpipe.buckets.bucket import PAGE, Bucket
 from segpipe.buckets.client import Patience, connect
 from segpipe.errors import InputError, Reason, SpecError, StoreError, TransientStoreError
 from segpipe.pipeline import Care, process_chunk
+from segpipe.planner import write_plans
 from segpipe.readers import EmptyCollection, Reader, list_collection
 from segpipe.readers.names import object_uri, split_object_uri
 from segpipe.readers.places import Places
 from segpipe.records import Chunk, ImageRef
 from segpipe.report.picture import draw_image
-from segpipe.spec import Limits
+from segpipe.spec import Limits, RunSpec
 from segpipe.store import Snapshot, create_store, open_store
+from segpipe.store.fsck import check_store
+from segpipe.store.plans import read_plan
 from tests.generated import SPEC, ThresholdSegmenter, blobs
 from tests.integration.conftest import Command
 from tests.s3 import (
@@ -454,6 +457,38 @@ def test_what_changes_meanwhile_is_told(images: Prefix, tmp_path: Path) -> None:
     rows = {row["path"]: row for row in open_store(tmp_path / "store").image_rows()}
     assert [path for path, row in rows.items() if row["input_changed"]] == ["1.png"]
     assert (rows["1.png"]["reason"], rows["2.png"]["status"]) == ("read_error", "ok")
+
+
+def test_images_are_done_once(prefix: Prefix, tmp_path: Path) -> None:
+    """What was overwritten is done again, also within the second and in the same size."""
+    files = create_store(tmp_path)
+    spec = RunSpec(source=prefix.address, store=str(tmp_path))
+    for number in range(5):
+        prefix.put(f"{number}.bmp", bitmap(number))
+
+    def night(run_id: str) -> tuple[int, int]:
+        (plan,) = write_plans(files, spec, SPEC.spec_id, run_id)
+        for chunk in read_plan(files, run_id, SPEC.spec_id):
+            process_chunk(chunk, ThresholdSegmenter(), files, run_id)
+        return plan.images, plan.skipped
+
+    assert night("1") == (5, 0)
+    (before,) = (ref for ref in list_collection(prefix.address) if ref.path == "3.bmp")
+    prefix.put("3.bmp", bitmap(30))
+    (after,) = (ref for ref in list_collection(prefix.address) if ref.path == "3.bmp")
+    assert before.size_bytes == after.size_bytes
+    assert night("2") == (1, 4)
+    prefix.remove("4.bmp")
+    assert night("3") == (0, 4)
+    assert list(check_store(files)) == []
+    missing = pq.read_table(tmp_path / "runs" / "3" / "missing.parquet")
+    assert missing["path"].to_pylist() == ["4.bmp"]
+
+
+def bitmap(seed: int) -> bytes:
+    data = io.BytesIO()
+    Image.fromarray(blobs(seed)).save(data, "bmp")
+    return data.getvalue()
 
 
 @pytest.fixture
