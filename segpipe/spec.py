@@ -208,7 +208,8 @@ class RunSpec(Frozen):
 
     Attributes:
         source: a folder (recursive), a glob, an image, a manifest (.txt, .csv, .parquet), or an
-            archive (zip, tar).
+            archive (zip, tar); or an address, `s3://BUCKET/KEY`, `gs://` or `az://`, of a prefix
+            or of one object that is one of these.
         store: folder of the store, made where it does not exist.
         model: a name from `segpipe models`, or a weights file.
         options: overrides of the model's options, e.g. `{"score_threshold": 0.7}`.
