@@ -43,7 +43,12 @@ def alarm(spec: RunSpec, text: str) -> bool:
     """
     _logger().warning("%s: %s", spec.store, text)
     names = spec.night.notify
-    return bool(tell(names, f"segpipe: alarm for {_name(spec)}", text)) or not names
+    return bool(tell(names, subject(spec, "alarm"), text)) or not names
+
+
+def subject(spec: RunSpec, what: str) -> str:
+    """The first line of a message about a collection, by its deployment or else its store."""
+    return f"segpipe: {what} for {deployment.name or spec.store}"
 
 
 def alarm_of_state(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG001 - Prefect's names
@@ -56,11 +61,6 @@ def alarm_of_state(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG00
     alarm(
         spec, f"flow run {flow_run.name} is {state.name}: {redact_text(state.message or 'no word')}"
     )
-
-
-def _name(spec: RunSpec) -> str:
-    """Of the deployment that this is a run of; or the store."""
-    return str(deployment.name or spec.store)
 
 
 def load_block(name: str) -> Block:

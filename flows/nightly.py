@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from prefect import flow, get_run_logger
 from segpipe.flows.messages import alarm, alarm_of_state
+from segpipe.flows.morning import end_of_night
 from segpipe.flows.segment import Observer, segment
 from segpipe.flows.stall import stall_alarm
 from segpipe.flows.watch import look_back
 
+from segpipe.errors import TooManyFailedError
 from segpipe.execution import Run, planned
 from segpipe.records import RunSummary
 from segpipe.spec import RunSpec
@@ -35,16 +37,43 @@ def nightly(spec: RunSpec) -> list[RunSummary]:
 
     Raises:
         BusyError: another run was still doing the same work after `night.wait_hours`.
+        TooManyFailedError: a larger fraction of the images failed than `max_failed`; what did not
+            is committed.
     """
     look_back(spec)
+    night = spec.night
     with (
-        planned(spec, spec.night.partition_chunks, 3600 * spec.night.wait_hours) as runs,
-        stall_alarm(spec.night.stall_minutes, lambda text: alarm(spec, text)) as observe,
+        planned(spec, night.partition_chunks, 3600 * night.wait_hours) as runs,
+        stall_alarm(night.stall_minutes, lambda text: alarm(spec, text)) as observe,
     ):
-        return [_partition(run, observe) for run in runs]
+        done = _partitions(spec, runs, observe)
+    images = sum(one.ok + one.failed for one in done)
+    failed = sum(one.failed for one in done)
+    if failed > spec.max_failed * images:
+        raise TooManyFailedError(
+            f"{failed:,} of {images:,} images failed, more than max_failed = {spec.max_failed:g} "
+            f"allows; `segpipe show {spec.store}` lists the reasons"
+        )
+    return done
 
 
-def _partition(run: Run, observe: Observer) -> RunSummary:
+def _partitions(spec: RunSpec, runs: tuple[Run, ...], observe: Observer) -> list[RunSummary]:
+    """Do them; the morning tells of them, also where one fails and those behind it are left."""
+    begun: list[Run] = []
+    stopped: Exception | None = None
+    try:
+        for run in runs:
+            begun.append(run)
+            _partition(run, observe)
+    except Exception as error:  # who cancels a night, does not wait for a page
+        stopped = error
+    end_of_night(spec, begun[0].files, [run.run_id for run in begun])
+    if stopped:
+        raise stopped
+    return [run.summary for run in begun]
+
+
+def _partition(run: Run, observe: Observer) -> None:
     """One partition, as a flow run of its own; a server that went away meanwhile ends no night."""
     outcome: list[RunSummary | BaseException] = []
     try:
@@ -54,4 +83,3 @@ def _partition(run: Run, observe: Observer) -> RunSummary:
         if not outcome or not isinstance(outcome[0], RunSummary):
             raise
         get_run_logger().warning("the Prefect server was not told how a run ended: %s", error)
-    return run.summary

@@ -85,5 +85,9 @@ class BusyError(SegpipeError):
     """Another run is doing the same work."""
 
 
+class TooManyFailedError(SegpipeError):
+    """A run ended well, and more of its images failed than it was to accept."""
+
+
 class InvariantError(SegpipeError):
     """A promise of segpipe is broken. This is a bug in segpipe, not in the input."""
