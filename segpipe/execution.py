@@ -76,6 +76,7 @@ class Run:
 
     Attributes:
         run_id: sorts by the time of its start.
+        cluster: that does the work, with the numbers filled in that this machine decides.
         plan: what there is to do.
     """
 
@@ -98,6 +99,8 @@ class Run:
         self.run_id = run_id
         self.spec = spec
         self.model = model
+        self._gpus = device_count() if model.spec.device == "cuda" else 0
+        self.cluster = spec.chosen_cluster.settled(len(os.sched_getaffinity(0)), self._gpus)
         self.files = files
         self.plan = plan
         self._clock = time.perf_counter() if clock is None else clock
@@ -116,28 +119,9 @@ class Run:
             model.spec,
             environment=environment,
             device=Device(device, name, model.spec.precision),
-            threads=self.threads or 0,
+            threads=self.cluster.cores or 0,
             plan=plan,
         )
-
-    @property
-    def workers(self) -> int:
-        """Local worker processes: as asked, or one per GPU, or one that uses every core."""
-        if self.spec.workers is not None:
-            return self.spec.workers
-        return max(1, device_count()) if self.model.spec.device == "cuda" else 1
-
-    @property
-    def threads(self) -> int | None:
-        """Computing threads of a worker; on an existing cluster, those it was started with."""
-        if self.spec.dask_address is not None:
-            return None
-        return max(1, len(os.sched_getaffinity(0)) // self.workers)
-
-    @property
-    def memory(self) -> int | None:
-        """Bytes that a worker may use; None where that was not said."""
-        return None if self.spec.memory_gb is None else int(self.spec.memory_gb * 1e9)
 
     @contextmanager
     def staffed(self) -> Iterator[None]:
@@ -145,12 +129,18 @@ class Run:
         if not self.plan.chunks:
             yield
             return
-        from segpipe.engine import Work, connect, staffed
+        from segpipe.engine import Work, staffed
 
-        model, threads = self.model, self.threads
-        work = Work(self.run_id, self.files.address, model.spec, model.weights_path, threads)
-        cluster = connect(self.spec.dask_address, self.workers, self.memory, threads)
-        with staffed(cluster, work) as self._staff:
+        model = self.model
+        work = Work(
+            self.run_id,
+            self.files.address,
+            model.spec,
+            model.weights_path,
+            self.cluster.cores,
+            memory=self.cluster.memory,
+        )
+        with staffed(self.cluster, work, self._gpus) as self._staff:
             yield
 
     def process(self) -> Iterator[Progress]:
@@ -158,11 +148,13 @@ class Run:
         from segpipe.engine import run_chunks
 
         staff = self._staff.result()
-        self._workers = staff.kinds
-        for commit in run_chunks(staff, self._chunks()):
-            self._tally.add(commit)
-            self._moved()
-            yield self.progress
+        try:
+            for commit in run_chunks(staff, self._chunks()):
+                self._tally.add(commit)
+                self._moved()
+                yield self.progress
+        finally:
+            self._workers = staff.kinds
         staff.dismiss()
 
     @property

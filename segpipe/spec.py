@@ -11,9 +11,13 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_core import ErrorDetails
 
+from segpipe.clusters import Workforce
 from segpipe.errors import SpecError
+from segpipe.frozen import Frozen as Frozen  # of which others make specs of their own
+from segpipe.frozen import allowed_keys
 from segpipe.records import digest
 
 SCHEMA_VERSION = 1
@@ -28,12 +32,6 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 DeviceClass = Literal["cpu", "cuda"]
 Precision = Literal["fp32", "bf16", "int8"]
 Backend = Literal["torch", "compiled", "openvino"]
-
-
-class Frozen(BaseModel):
-    """Base of all specs: immutable, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class PercentileScaling(Frozen):
@@ -149,7 +147,7 @@ class ModelSpec(Frozen):
     kind: Literal["classical", "unet", "mask_rcnn", "faster_rcnn", "rcnn"]
     task: Literal["instances", "semantic", "boxes"] = "instances"
     weights_sha256: str | None = None
-    architecture: dict[str, Any] = {}
+    architecture: dict[str, Any] = Field({})
     classes: tuple[str, ...] = ("background", "object")
     preprocess: Preprocess | None = None
     licence: str = ""
@@ -203,10 +201,10 @@ class Night(Frozen):
     notify_on: Literal["always", "alarm"] = "always"
 
 
-class RunSpec(Frozen):
+class RunSpec(Workforce):
     """One run, as a person asks for it; also the content of a `--config` file.
 
-    Attributes:
+    Attributes (those of `Workforce` say who does the work):
         source: a folder (recursive), a glob, an image, a manifest (.txt, .csv, .parquet), or an
             archive (zip, tar); or an address, `s3://BUCKET/KEY`, `gs://` or `az://`, of a prefix
             or of one object that is one of these.
@@ -214,8 +212,6 @@ class RunSpec(Frozen):
         model: a name from `segpipe models`, or a weights file.
         options: overrides of the model's options, e.g. `{"score_threshold": 0.7}`.
         chunk_images: images in a chunk, the unit of work, storage, commit and retry.
-        workers: local worker processes; None for one per GPU, or one on a CPU that uses every core.
-        dask_address: an existing Dask scheduler instead of local workers.
         batch_images: images of one shape in a forward pass; None for what suits the model, the
             device and the size of the image.
         precision: `auto` is bf16 where the device is quick at it and the weights file says that the
@@ -223,9 +219,6 @@ class RunSpec(Frozen):
             `segpipe quantize`.
         backend: what computes the network: PyTorch as it is; compiled, for U-Nets, which takes
             seconds for each size of image and pays in long runs; or OpenVINO, for U-Nets on a CPU.
-        memory_gb: what a worker process may use, in units of 10^9 bytes; None for its share of
-            four fifths of the machine's memory, or on an existing cluster what Dask gave it. An
-            image that does not fit is `too_large`.
         max_failed: the run's exit code is 3 when a larger fraction of its images failed.
         retry: do nothing but the images that failed before under this spec.
         verify_content: tell what is done by the sha256 of each file, and not by its size and time:
@@ -236,16 +229,13 @@ class RunSpec(Frozen):
     source: str
     store: str
     model: str = "unet-nuclei"
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field({})
     limits: Limits = Limits()
     chunk_images: int = Field(64, ge=1, le=4096)
     batch_images: int | None = Field(None, ge=1, le=256)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
     backend: Backend = "torch"
-    workers: int | None = Field(None, ge=1, le=256)
-    dask_address: str | None = None
-    memory_gb: float | None = Field(None, gt=0, le=1e6)
     max_failed: Fraction = 0.1
     retry: bool = False
     verify_content: bool = False
@@ -277,22 +267,15 @@ def parse(model: type[T], values: dict[str, Any], where: str) -> T:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        lines = []
-        for problem in error.errors(include_url=False):
-            key = ".".join(str(part) for part in problem["loc"]) or "(root)"
-            if problem["type"] == "extra_forbidden":
-                allowed = _allowed(model, problem["loc"])
-                lines.append(f"{where}: unknown key {key!r}; allowed: {allowed}")
-            else:
-                value = repr(problem["input"])[:80]
-                lines.append(f"{where}: {key} = {value}: {problem['msg']}")
-        raise SpecError("\n".join(lines)) from None
+        problems = error.errors(include_url=False)
+        raise SpecError("\n".join(f"{where}: {_told(model, each)}" for each in problems)) from None
 
 
-def _allowed(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
-    """The keys of the table in which the last key of `location` stands."""
-    for part in location[:-1]:
-        field = model.model_fields.get(str(part))
-        if field is not None and isinstance(field.annotation, type):
-            model = field.annotation if issubclass(field.annotation, BaseModel) else model
-    return ", ".join(model.model_fields)
+def _told(model: type[BaseModel], problem: ErrorDetails) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {key!r}; allowed: {allowed_keys(model, problem['loc'])}"
+    text = problem["msg"].removeprefix("Value error, ")
+    if isinstance(problem["input"], dict):  # of a whole table, and what it lacks
+        return f"{key}: {text}" if key else text
+    return f"{key} = {problem['input']!r:.80}: {text}"

@@ -10,24 +10,27 @@ that is poison to its decoder costs one worker and itself, one that is poison to
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from distributed import CancelledError, Client, Future, KilledWorker, as_completed
+from distributed import CancelledError, Future, KilledWorker, as_completed
 from distributed.comm.core import CommClosedError
 
-from segpipe.engine.cluster import Staff
+from segpipe.engine.patience import Vigil
+from segpipe.engine.staff import Staff
 from segpipe.engine.worker import process
 from segpipe.errors import EngineError, StoreError, TransientStoreError
 from segpipe.pipeline import Care
 from segpipe.records import Chunk, Commit
 from segpipe.store.addresses import files_at
 from segpipe.store.commits import read_crumbs
-from segpipe.store.files import Files
 
 IN_FLIGHT = 2
 """Chunks per worker that are submitted at a time: one in work, one at hand."""
+
+LOOK_SECONDS = 1.0
+"""Without a chunk that is done, after which new workers are looked for."""
 
 MAX_UNEXPLAINED = 3
 """Deaths on one chunk, with no image to blame, after which the run stops."""
@@ -36,20 +39,24 @@ MAX_TRANSIENT = 3
 """Failures of the store on one chunk that may pass, after which they count as lasting."""
 
 
-def run_chunks(staff: Staff, chunks: Iterable[Chunk]) -> Iterator[Commit]:
+Task = Callable[[Chunk, Care], Commit | StoreError]
+
+
+def run_chunks(staff: Staff, chunks: Iterable[Chunk], task: Task = process) -> Iterator[Commit]:
     """Process chunks on a cluster; commits come back as they are made, in any order.
 
     Args:
-        staff: workers that see the store under the same path.
+        staff: workers that see the store under the same path; there may be none yet.
         chunks: taken from as places in the window become free.
+        task: what a worker does with a chunk.
 
     Raises:
-        EngineError: the scheduler is gone, or workers keep dying on one chunk although no single
-            image is to blame.
+        EngineError: the scheduler is gone, there was no worker for too long, or workers keep
+            dying on one chunk although no single image is to blame.
         Exception: what a chunk raised on its worker; committed chunks stay committed.
     """
     client = staff.client
-    window = _Window(client, files_at(staff.work.store))
+    window = _Window(staff, task)
     remaining = iter(chunks)
     address = client.scheduler_info(n_workers=0)["address"]
     try:
@@ -87,9 +94,12 @@ class _Try:
 class _Window:
     """The futures in flight."""
 
-    def __init__(self, client: Client, files: Files) -> None:
-        self._client = client
-        self._files = files
+    def __init__(self, staff: Staff, task: Task) -> None:
+        self._client = client = staff.client
+        self._files = files_at(staff.work.store)
+        self._demand = staff.demand
+        self._vigil = Vigil(staff.patience)
+        self._task = task
         self._tries: dict[Future[Commit | StoreError], _Try] = {}
         self._done = as_completed(loop=client.loop)
 
@@ -99,13 +109,21 @@ class _Window:
 
     def fill(self, chunks: Iterator[Chunk]) -> None:
         """Submit chunks until there are `IN_FLIGHT` for every worker of the moment."""
-        workers = max(1, self._client.scheduler_info(n_workers=0)["n_workers"])
-        while len(self._tries) < IN_FLIGHT * workers and (chunk := next(chunks, None)) is not None:
+        workers = self._client.scheduler_info(n_workers=0)["n_workers"]
+        self._vigil.look(workers)
+        while len(self._tries) < IN_FLIGHT * max(1, workers):
+            if (chunk := next(chunks, None)) is None:
+                self._demand.chunks = len(self._tries)
+                return
             self._submit(_Try(chunk, Care()))
 
     def next_commits(self) -> Iterator[Commit]:
-        """Wait for a future; its commit, or nothing where its chunk has to be tried again."""
-        future = next(self._done)
+        """Wait a while for a future; its commit, or nothing where its chunk is tried again."""
+        done = self._done
+        with done.thread_condition:
+            if not done.thread_condition.wait_for(done.has_ready, LOOK_SECONDS):
+                return
+        future = next(done)
         attempted = self._tries.pop(future)
         answer = future.exception() if future.status == "error" else future.result()
         if isinstance(answer, KilledWorker):
@@ -127,7 +145,7 @@ class _Window:
         label = f"{secrets.token_hex(4)}-"
         attempt = replace(attempt, care=replace(attempt.care, label=label))
         key = f"chunk-{attempt.chunk.chunk_id}-{label}"
-        future = self._client.submit(process, attempt.chunk, attempt.care, key=key, pure=False)
+        future = self._client.submit(self._task, attempt.chunk, attempt.care, key=key, pure=False)
         self._tries[future] = attempt
         self._done.add(future)
 

@@ -6,15 +6,16 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
 from distributed import Worker, WorkerPlugin, get_worker
 
 from segpipe.batching import Capacity
-from segpipe.errors import StoreError
+from segpipe.errors import EngineError, StoreError
 from segpipe.machine import give_back_free_memory, memory_limit
 from segpipe.pipeline import Care, process_chunk
 from segpipe.planning.memory import PLANNED, SMALLEST, worker_budget
@@ -32,6 +33,10 @@ TOLD = ("MALLOC_", "_NUM_THREADS", "_THREADS_NUM", "_IO_THREADS", "THREADING__MA
 """Parts of the names of variables that set an allocator or the threads of a library."""
 
 
+def _installed() -> str:
+    return metadata.version("segpipe")
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """What every worker needs to know of a run; it goes out once, with the plugin.
@@ -42,6 +47,7 @@ class Work:
         threads: computing threads of a worker; None for as many as it was started with.
         load: makes the model on the worker.
         memory: bytes that a worker may use; None for what Dask allows it.
+        version: of segpipe.
     """
 
     run_id: str
@@ -51,6 +57,12 @@ class Work:
     threads: int | None
     load: Callable[[SegmentSpec, Path | None, int | None], Segmenter[Any, Any]] = build
     memory: int | None = None
+    version: str = field(default_factory=_installed)
+
+    @property
+    def topic(self) -> str:
+        """Of Dask events: under which workers say that they have come."""
+        return f"segpipe-{self.run_id}"
 
 
 def computing_threads(threads: int | None, worker: Worker) -> int:
@@ -78,6 +90,8 @@ class ModelPlugin(WorkerPlugin):
         self.monitor = worker.monitor
         allowed = worker.memory_manager.memory_limit or memory_limit()
         self.memory = min(allowed, self.work.memory or allowed)
+        self.worker_name = str(worker.name)
+        worker.log_event(self.work.topic, _settings(self.worker_name, self.threads))
 
     @cached_property
     def files(self) -> Files:
@@ -85,6 +99,16 @@ class ModelPlugin(WorkerPlugin):
 
     @cached_property
     def segmenter(self) -> Segmenter[Any, Any]:
+        """The model.
+
+        Raises:
+            EngineError: this worker, which came later than others, has another segpipe.
+        """
+        if (here := _installed()) != self.work.version:
+            raise EngineError(
+                f"the worker {self.worker_name} has segpipe {here}, and this run is of segpipe "
+                f"{self.work.version}; install the same version on all machines"
+            )
         return self.work.load(self.work.spec, self.work.weights, self.threads)
 
     def load_ahead(self) -> None:
@@ -159,9 +183,16 @@ class Settings:
     variables: tuple[tuple[str, str], ...]
 
 
-def settings(threads: int | None, dask_worker: Worker) -> Settings:
-    """Of the worker that this runs on; `threads` as in `Work`."""
-    told = (name for name in sorted(os.environ) if any(part in name for part in TOLD))
-    return Settings(
-        computing_threads(threads, dask_worker), tuple((name, os.environ[name]) for name in told)
-    )
+def _settings(name: str, threads: int) -> dict[str, Any]:
+    """Of this process, as an event of Dask can tell it."""
+    variables = {
+        variable: value
+        for variable, value in sorted(os.environ.items())
+        if any(part in variable for part in TOLD)
+    }
+    return {"name": name, "threads": threads, "variables": variables}
+
+
+def told_by(message: dict[str, Any]) -> Settings:
+    """What a worker has told of itself."""
+    return Settings(message["threads"], tuple(message["variables"].items()))

@@ -85,7 +85,7 @@ class WorkerKind:
     """What workers had that were started in the same way.
 
     Attributes:
-        workers: how many there were when the work began.
+        workers: how many took part; one that was started again counts once.
         threads: that each computes with.
         environment: the variables that set its allocator and its libraries' threads.
     """

@@ -17,7 +17,7 @@ import segpipe
 ROOT = Path(__file__).resolve().parents[2]
 
 LAYERS = [
-    {"errors", "geometry", "records", "spec", "schema"},
+    {"errors", "geometry", "records", "frozen", "clusters", "spec", "schema"},
     {
         "compiled",
         "planning",
