@@ -13,8 +13,8 @@ from segpipe.errors import SpecError
 
 PACKAGES = {
     "cuda": ("dask_cuda", "cuda"),
-    "slurm": ("dask_jobqueue", "slurm"),
-    "pbs": ("dask_jobqueue", "pbs"),
+    "slurm": ("dask_jobqueue", "jobqueue"),
+    "pbs": ("dask_jobqueue", "jobqueue"),
     "kubernetes": ("dask_kubernetes", "kubernetes"),
     "ssh": ("asyncssh", "ssh"),
 }

@@ -109,7 +109,7 @@ class _Window:
 
     def fill(self, chunks: Iterator[Chunk]) -> None:
         """Submit chunks until there are `IN_FLIGHT` for every worker of the moment."""
-        workers = self._client.scheduler_info(n_workers=0)["n_workers"]
+        workers = self._workers()
         self._vigil.look(workers)
         while len(self._tries) < IN_FLIGHT * max(1, workers):
             if (chunk := next(chunks, None)) is None:
@@ -125,7 +125,7 @@ class _Window:
                 return
         future = next(done)
         attempted = self._tries.pop(future)
-        answer = future.exception() if future.status == "error" else future.result()
+        answer = self._answer(future)
         if isinstance(answer, KilledWorker):
             self._submit(self._next_try(attempted))
         elif isinstance(answer, TransientStoreError) and attempted.transient < MAX_TRANSIENT:
@@ -135,6 +135,21 @@ class _Window:
         else:
             raise answer
         future.release()
+
+    def _answer(self, future: Future[Commit | StoreError]) -> Commit | BaseException:
+        """What came of a future. Its worker may leave with the commit in hand: it is made again."""
+        while True:
+            try:
+                return future.result(timeout=LOOK_SECONDS)
+            except TimeoutError as error:
+                if future.status == "error":
+                    return error
+                self._vigil.look(self._workers())
+            except Exception as error:
+                return error
+
+    def _workers(self) -> int:
+        return int(self._client.scheduler_info(n_workers=0)["n_workers"])
 
     def cancel(self) -> None:
         """Let go of everything in flight."""
