@@ -109,6 +109,7 @@ def retry(
     segpipe retry results/
     segpipe retry results/ --memory-gb 16
     """
+    from segpipe.clusters import elsewhere
     from segpipe.execution import failed_runs
     from segpipe.spec import RunSpec, parse
 
@@ -118,7 +119,7 @@ def retry(
     if not specs:
         typer.echo("no image has failed", err=True)
     for spec in specs:
-        _segment(parse(RunSpec, spec.model_dump() | update, "segpipe retry"), as_json)
+        _segment(parse(RunSpec, elsewhere(spec.model_dump(), update), "segpipe retry"), as_json)
 
 
 @segmenting.command()

@@ -7,7 +7,7 @@ tools of the cluster look for it (`~/.ssh`, a kubeconfig, a Kubernetes Secret th
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -28,6 +28,7 @@ __all__ = [
     "Slurm",
     "Ssh",
     "Workforce",
+    "elsewhere",
 ]
 
 Cluster = Annotated[
@@ -81,3 +82,18 @@ class Workforce(Frozen):
         if self.dask_address is not None:
             return Existing(address=self.dask_address, memory_gb=self.memory_gb)
         return Local(workers=self.workers, memory_gb=self.memory_gb)
+
+
+def elsewhere(asked: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The keys of a run that was asked for before, with other workers for it.
+
+    Args:
+        asked: keys of a `RunSpec`.
+        given: some of `workers`, `dask_address`, `memory_gb`. The first two stand for another
+            cluster, the third alone for the same one with other workers.
+    """
+    if {"workers", "dask_address"} & given.keys():
+        return asked | {"cluster": None, "workers": None, "dask_address": None} | given
+    if asked.get("cluster") and given:
+        return asked | {"cluster": asked["cluster"] | given}
+    return asked | given

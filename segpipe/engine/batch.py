@@ -59,13 +59,14 @@ def job_cluster(cluster: BatchCluster) -> Any:
         "interface": cluster.interface,
         "log_directory": cluster.log_folder,
         "worker_extra_args": ["--no-dashboard", *_lifetime(cluster.job_seconds)],
-        "scheduler_options": {"dashboard_address": None, "dashboard": False},
+        "scheduler_options": {"dashboard_address": "127.0.0.1:0"},
     }
     match cluster:
         case Slurm():
             return SLURMCluster(**common, job_cpu=cluster.cores)
         case Pbs():
             whole = f"select=1:ncpus={cluster.cores}:mem={ceil(1000 * cluster.memory_gb)}mb"
+            common["walltime"] = _hours(cluster.job_seconds)  # PBS knows no days
             return PBSCluster(**common, resource_spec=cluster.resources or whole)
         case _:
             raise NotImplementedError(cluster)
@@ -73,6 +74,10 @@ def job_cluster(cluster: BatchCluster) -> Any:
 
 def _exports(threads: int) -> list[str]:
     return [f"export {name}={shlex.quote(value)}" for name, value in exported(threads).items()]
+
+
+def _hours(seconds: int) -> str:
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
 
 def _lifetime(job_seconds: int) -> list[str]:

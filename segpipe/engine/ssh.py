@@ -55,6 +55,6 @@ def options_of(cluster: Ssh) -> dict[str, Any]:
         # None would mean other things: no check of the host's key, no key at all.
         "connect_options": {key: value for key, value in login.items() if value is not None},
         "worker_options": workers | network,
-        "scheduler_options": {"port": 0, "dashboard": False} | network,
+        "scheduler_options": {"port": 0, "dashboard_address": "127.0.0.1:0"} | network,
         "remote_python": cluster.python,
     }
