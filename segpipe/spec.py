@@ -204,7 +204,9 @@ class Night(Frozen):
 class RunSpec(Workforce):
     """One run, as a person asks for it; also the content of a `--config` file.
 
-    Attributes (those of `Workforce` say who does the work):
+    `Workforce` has the keys that say who does the work.
+
+    Attributes:
         source: a folder (recursive), a glob, an image, a manifest (.txt, .csv, .parquet), or an
             archive (zip, tar); or an address, `s3://BUCKET/KEY`, `gs://` or `az://`, of a prefix
             or of one object that is one of these.

@@ -46,8 +46,8 @@ def explanations(model: type[BaseModel]) -> dict[str, str]:
     texts = {
         key: field.description for key, field in model.model_fields.items() if field.description
     }
-    section = inspect.getdoc(model) or ""
-    section = section.partition("Attributes:\n")[2]
+    texts_of_all = (inspect.getdoc(each) or "" for each in reversed(model.__mro__))
+    section = "\n".join(text.partition("Attributes:\n")[2] for text in texts_of_all)
     for entry in re.split(r"\n(?=    \w)", section):
         keys, _, text = entry.partition(":")
         for key in keys.split(","):
@@ -60,7 +60,8 @@ def _table(model: type[BaseModel], values: Mapping[str, Any], name: str = "") ->
     """The keys of a table, and below them the tables in it."""
     texts = explanations(model)
     inner = {key: kind for key in model.model_fields if (kind := _inner(model, key))}
-    for key, field in model.model_fields.items():
+    fields = model.model_fields.items()
+    for key, field in sorted(fields, key=lambda each: not each[1].is_required()):
         if key in inner:
             continue
         yield from _comment(texts.get(key, ""))
