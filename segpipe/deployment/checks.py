@@ -6,10 +6,12 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from segpipe.clusters import Existing
 from segpipe.deployment.reading import read_spec
 from segpipe.errors import SegpipeError
 from segpipe.spec import RunSpec
@@ -52,9 +54,10 @@ def check_machine(spec: RunSpec) -> Iterator[Check]:
     yield _guarded("source", spec.source, _source, spec, "give an existing source, or mount it")
     yield _guarded("store", spec.store, _store, spec, "give the worker's user the right to write")
     yield _guarded("model", spec.model, _model, spec, "`segpipe models` lists what there is")
-    if spec.dask_address:
-        todo = "start `dask scheduler`, or correct dask_address"
-        yield _guarded("Dask scheduler", spec.dask_address, _dask, spec, todo)
+    if isinstance(cluster := spec.chosen_cluster, Existing):
+        todo = "start `dask scheduler`, or correct its address"
+        look = partial(_dask, cluster.address)
+        yield _guarded("Dask scheduler", cluster.address, look, spec, todo)
 
 
 def _guarded(
@@ -115,9 +118,9 @@ def _model(spec: RunSpec, what: str) -> Check:
     return Check(what, "ok", f"{weights}, on {model.device} in {model.precision}")
 
 
-def _dask(spec: RunSpec, what: str) -> Check:
-    address = urlsplit(spec.dask_address or "")
-    if address.hostname is None or address.port is None:
+def _dask(address: str, _: RunSpec, what: str) -> Check:
+    parts = urlsplit(address)
+    if parts.hostname is None or parts.port is None:
         return Check(what, "missing", "no host and port", "an address is as tcp://host:8786")
-    with socket.create_connection((address.hostname, address.port), ANSWER_SECONDS):
+    with socket.create_connection((parts.hostname, parts.port), ANSWER_SECONDS):
         return Check(what, "ok", "something answers there")
