@@ -25,7 +25,7 @@ copy() {
 rm -rf "$part"
 mkdir "$part"
 copy --include='/commits/***' --exclude='*' "$store/" "$part/"
-copy --exclude='/commits' --exclude='/objects/*' --exclude='/images/*' --exclude='.tmp-*' "$store/" "$part/"
+copy --exclude='/commits' --exclude='/leases/*' --exclude='/objects/*' --exclude='/images/*' --exclude='.tmp-*' "$store/" "$part/"
 find "$part/commits" -name '*.json' -exec basename {} .json \; |
     awk '{print "objects/" $0 ".parquet"; print "images/" $0 ".parquet"}' >"$chunks"
 copy --files-from="$chunks" --ignore-missing-args "$store/" "$part/"
