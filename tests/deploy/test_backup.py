@@ -61,7 +61,7 @@ def test_a_copy_of_a_store_that_is_written_to_is_whole(tmp_path: Path, chunks: l
     process_chunk(chunks[0], ThresholdSegmenter(), files, "before")
     copy = back_up(files, tmp_path / "backup", chunks[1:])
     assert list(check_store(LocalFiles(copy))) == []
-    # The chunk that was committed while the script waited with the commits is in it, later ones not.
+    # What was committed before the script took the commits is in it, and nothing later.
     assert set(committed(LocalFiles(copy))) == {chunk.chunk_id for chunk in chunks[:2]}
     assert list(check_store(files)) == []
 

@@ -44,7 +44,7 @@ def check_all(documents: list[dict[str, Any]]) -> None:
 
 
 def dask_schema() -> dict[str, Any] | None:
-    """Of a DaskCluster, where dask-kubernetes is installed; a key that it does not know is refused."""
+    """Of a DaskCluster, if dask-kubernetes is installed; a key that it does not know is refused."""
     found = importlib.util.find_spec("dask_kubernetes")
     if found is None or found.origin is None:
         return None
