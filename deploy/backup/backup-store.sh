@@ -7,6 +7,10 @@
 set -eu
 store=${1:?usage: backup-store.sh STORE FOLDER}
 folder=${2:?usage: backup-store.sh STORE FOLDER}
+if ! test -f "$store/segpipe.json"; then
+    echo "$store: no store of segpipe: it has no segpipe.json" >&2
+    exit 2
+fi
 mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
 part=$folder/.part

@@ -26,7 +26,7 @@ def test_units_are_valid(checked: Checked, tmp_path: Path) -> None:
         shutil.copy("/bin/true", program)
     units = sorted(tmp_path.glob("segpipe-*.*"))
     # An instance is what is verified of a template.
-    names = [str(unit).replace("@.service", "@1.service") for unit in units]
+    names = [str(unit).replace("@.", "@1.") for unit in units]
     for unit, name in zip(units, names, strict=True):
         if str(unit) != name:
             unit.rename(name)
