@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -75,20 +75,24 @@ class Archive:
     partition_chunks: int = 10_000
 
 
-def measure(archive: Archive, folder: Path, observe: Callable[[str], None]) -> list[Planned]:
-    """The first night, when all images are new; and a later one, when a few are.
+def first_night(archive: Archive, folder: Path) -> Planned:
+    """All images are new.
 
     Raises:
-        SegpipeError: a process did not end well.
+        SegpipeError: the process that planned did not end well.
     """
-    done = archive.images - archive.new
-    observe(f"{archive.images:,} images: the first night")
-    first = _in_a_process(replace(archive, new=archive.images), folder / "first")
-    observe(f"making a store that knows {done:,} images")
+    return _in_a_process(replace(archive, new=archive.images), folder / "first")
+
+
+def later_night(archive: Archive, folder: Path) -> Planned:
+    """All but `archive.new` images are in the store.
+
+    Raises:
+        SegpipeError: the process that planned did not end well.
+    """
     store = folder / "later"
-    make_store(store, done, archive.part_images)
-    observe(f"{archive.images:,} images, {archive.new:,} of them new")
-    return [first, _in_a_process(archive, store)]
+    make_store(store, archive.images - archive.new, archive.part_images)
+    return _in_a_process(archive, store)
 
 
 def make_store(store: Path, images: int, part_images: int) -> None:

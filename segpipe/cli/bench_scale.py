@@ -60,12 +60,15 @@ def planning(
     segpipe bench planning --part-images 64
     """
     from segpipe.bench.conditions import describe_conditions
-    from segpipe.bench.planning import Archive, measure
+    from segpipe.bench.planning import Archive, first_night, later_night
     from segpipe.bench.planning_report import PlanningReport
 
     archive = Archive(images, min(images, images // 1000 if new is None else new), part_images)
     with tempfile.TemporaryDirectory(prefix="segpipe-bench-") as folder:
-        nights = measure(archive, Path(folder), lambda said: typer.echo(said, err=True))
+        typer.echo(f"{images:,} images, all new", err=True)
+        first = first_night(archive, Path(folder))
+        typer.echo(f"{images:,} images, {archive.new:,} new", err=True)
+        nights = [first, later_night(archive, Path(folder))]
     conditions = describe_conditions(packages=("segpipe", "duckdb", "pyarrow"))
     report = PlanningReport(archive, nights, conditions)
     typer.echo(json.dumps(report.to_dict()) if as_json else report.to_text())

@@ -20,13 +20,12 @@ import tests.generated
 from segpipe.clusters import Cluster, Slurm, Ssh
 from segpipe.engine import Work, run_chunks, staffed
 from segpipe.errors import EngineError
-from segpipe.planning.chunks import Planner
 from segpipe.provenance.record import WorkerKind
 from segpipe.spec import SegmentSpec
 from segpipe.store import Snapshot, create_store
 from segpipe.store.fsck import check_store
 from tests.flows.conftest import free_port, server
-from tests.generated import SPEC, ThresholdSegmenter, make_collection, refs
+from tests.generated import SPEC, ThresholdSegmenter, all_of, make_collection, refs
 
 # The workers do not have the tests; the segmenter travels to them whole.
 cloudpickle.register_pickle_by_value(tests.generated)
@@ -54,7 +53,7 @@ def segment_on(cluster: Cluster, folder: Path) -> tuple[WorkerKind, ...]:
     work = Work("run", str(files.root), SPEC, None, cluster.cores, load, cluster.memory)
     with staffed(cluster, work) as coming:
         staff = coming.result()
-        commits = list(run_chunks(staff, Planner(SPEC.spec_id, 2, ()).chunks(refs(images))))
+        commits = list(run_chunks(staff, all_of(2, refs(images))))
     assert sum(commit.n_ok for commit in commits) == 6
     assert list(check_store(Snapshot(files).files)) == []
     return staff.kinds
