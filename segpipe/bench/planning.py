@@ -1,8 +1,8 @@
 """What it takes to plan a very large archive: time, memory, and what the plan comes to.
 
-The archive is generated, names, sizes and times, and so is what the store knows of its images;
-listing a real folder is measured by `segpipe run`. Each plan is made in a process of its own, whose
-peak of memory is told.
+The archive is generated, names, sizes and times, and so is what the store knows of its images; only
+`list_files` has a real folder, of empty files. Each is measured in a process of its own, whose peak
+of memory is told.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -24,6 +25,7 @@ from segpipe.bench.processes import peak_bytes
 from segpipe.census import LISTING
 from segpipe.errors import SegpipeError
 from segpipe.planner import plan_listing
+from segpipe.readers import list_collection
 from segpipe.schema import arrow_schema
 from segpipe.spec import RunSpec
 from segpipe.store import create_store, layout
@@ -59,6 +61,16 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True)
+class Listed:
+    """What listing a folder came to; memory as in `Planned`."""
+
+    images: int
+    seconds: float
+    peak: int
+    base: int
+
+
+@dataclass(frozen=True, slots=True)
 class Archive:
     """An archive to simulate.
 
@@ -81,7 +93,7 @@ def first_night(archive: Archive, folder: Path) -> Planned:
     Raises:
         SegpipeError: the process that planned did not end well.
     """
-    return _in_a_process(replace(archive, new=archive.images), folder / "first")
+    return _plan_in_a_process(replace(archive, new=archive.images), folder / "first")
 
 
 def later_night(archive: Archive, folder: Path) -> Planned:
@@ -92,7 +104,7 @@ def later_night(archive: Archive, folder: Path) -> Planned:
     """
     store = folder / "later"
     make_store(store, archive.images - archive.new, archive.part_images)
-    return _in_a_process(archive, store)
+    return _plan_in_a_process(archive, store)
 
 
 def make_store(store: Path, images: int, part_images: int) -> None:
@@ -110,6 +122,28 @@ def make_store(store: Path, images: int, part_images: int) -> None:
         table = pa.table(columns, schema=arrow_schema("images"))
         part = layout.published_part(f"{start:032d}", "images")
         files.write(part, encode_table("images", table))
+
+
+def list_files(images: int, folder: Path) -> Listed:
+    """Make so many empty files, a thousand in a folder, and list them.
+
+    Raises:
+        SegpipeError: the process that listed did not end well.
+    """
+    for number in range(images):
+        path = folder / "files" / f"plate-{number // 1000:07d}" / f"field-{number:010d}.tif"
+        if number % 1000 == 0:
+            path.parent.mkdir(parents=True)
+        path.touch()
+    return Listed(**_in_a_process("list", str(folder / "files")))
+
+
+def list_folder(folder: str) -> Listed:
+    """List a folder, in this process."""
+    base, began = peak_bytes(psutil.Process()), time.perf_counter()
+    images = sum(1 for _ in list_collection(folder))
+    seconds = time.perf_counter() - began
+    return Listed(images, seconds, peak_bytes(psutil.Process()), base)
 
 
 def plan(archive: Archive, store: Path) -> Planned:
@@ -162,14 +196,25 @@ def _entries(start: int, count: int) -> pa.RecordBatch:
     return pa.record_batch(arrays, schema=LISTING)
 
 
-def _in_a_process(archive: Archive, store: Path) -> Planned:
-    command = [sys.executable, "-m", __name__, json.dumps(asdict(archive)), str(store)]
+def _plan_in_a_process(archive: Archive, store: Path) -> Planned:
+    return Planned(**_in_a_process("plan", json.dumps(asdict(archive)), str(store)))
+
+
+def _in_a_process(*arguments: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", __name__, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - ours
     if done.returncode:
-        raise SegpipeError(f"planning ended with {done.returncode}: {done.stderr[-500:]}")
-    return Planned(**json.loads(done.stdout))
+        raise SegpipeError(f"{arguments[0]} ended with {done.returncode}: {done.stderr[-500:]}")
+    outcome: dict[str, Any] = json.loads(done.stdout)
+    return outcome
+
+
+def _main(what: str, *arguments: str) -> Planned | Listed:
+    if what == "list":
+        return list_folder(*arguments)
+    archive, store = arguments
+    return plan(Archive(**json.loads(archive)), Path(store))
 
 
 if __name__ == "__main__":
-    outcome = plan(Archive(**json.loads(sys.argv[1])), Path(sys.argv[2]))
-    sys.stdout.write(json.dumps(asdict(outcome)))
+    sys.stdout.write(json.dumps(asdict(_main(*sys.argv[1:]))))

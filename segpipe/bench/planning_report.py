@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from segpipe.bench.conditions import Conditions
-from segpipe.bench.planning import Archive, Planned
+from segpipe.bench.planning import Archive, Listed, Planned
 from segpipe.bench.table import table
 from segpipe.census import MEMORY
 
@@ -21,12 +21,14 @@ class PlanningReport:
     archive: Archive
     nights: Sequence[Planned]
     conditions: Conditions
+    listed: Listed | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
         return {
             "benchmark": "planning",
             "nights": [asdict(night) for night in self.nights],
+            "listed": asdict(self.listed) if self.listed else None,
             "archive": asdict(self.archive),
             "conditions": asdict(self.conditions),
         }
@@ -43,8 +45,14 @@ class PlanningReport:
             )
             for one in self.nights
         ]
+        listed = ""
+        if one := self.listed:
+            listed = (
+                f"\n\nlisting a folder of {one.images:,} files: {one.seconds:.1f} s, "
+                f"peak {one.peak / _MB:,.1f} MB, before {one.base / _MB:,.1f} MB"
+            )
         return (
-            f"{table(rows)}\n\n{self.archive.chunk_images} images in a chunk; the store's rows in "
-            f"parts of {self.archive.part_images:,}; scratch database: {MEMORY}\n"
+            f"{table(rows)}{listed}\n\n{self.archive.chunk_images} images in a chunk; the store's "
+            f"rows in parts of {self.archive.part_images:,}; scratch database: {MEMORY}\n"
             f"{self.conditions.to_text()}"
         )

@@ -50,6 +50,9 @@ def planning(
     part_images: Annotated[
         int, typer.Option(min=1, help="Images in a Parquet part of the store; 64: not compacted.")
     ] = 1_000_000,
+    files: Annotated[
+        bool, typer.Option("--files", help="Also make so many empty files, and list them.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Plan the first night of a generated archive, and one on which little is new.
@@ -57,10 +60,10 @@ def planning(
     \b
     segpipe bench planning
     segpipe bench planning --images 10000000
-    segpipe bench planning --part-images 64
+    segpipe bench planning --part-images 64 --files
     """
     from segpipe.bench.conditions import describe_conditions
-    from segpipe.bench.planning import Archive, first_night, later_night
+    from segpipe.bench.planning import Archive, first_night, later_night, list_files
     from segpipe.bench.planning_report import PlanningReport
 
     archive = Archive(images, min(images, images // 1000 if new is None else new), part_images)
@@ -69,8 +72,9 @@ def planning(
         first = first_night(archive, Path(folder))
         typer.echo(f"{images:,} images, {archive.new:,} new", err=True)
         nights = [first, later_night(archive, Path(folder))]
+        listed = list_files(images, Path(folder)) if files else None
     conditions = describe_conditions(packages=("segpipe", "duckdb", "pyarrow"))
-    report = PlanningReport(archive, nights, conditions)
+    report = PlanningReport(archive, nights, conditions, listed)
     typer.echo(json.dumps(report.to_dict()) if as_json else report.to_text())
 
 

@@ -15,9 +15,11 @@ MEMORY_BYTES = 1_000_000_000
 
 def test_two_nights_are_planned() -> None:
     asked = ["bench", "planning", "--images", "20000", "--new", "100", "--part-images", "3000"]
-    done = CliRunner().invoke(app, [*asked, "--json"])
+    done = CliRunner().invoke(app, [*asked, "--files", "--json"])
     assert done.exit_code == 0, done.output
-    first, later = json.loads(done.stdout)["nights"]
+    found = json.loads(done.stdout)
+    first, later = found["nights"]
+    assert found["listed"]["images"] == 20_000
     assert (first["listed"], first["planned"], first["chunks"]) == (20_000, 20_000, 313)
     assert (later["listed"], later["planned"], later["chunks"]) == (20_000, 100, 3)
     assert first["plan_bytes"] > later["plan_bytes"] > 0
