@@ -38,6 +38,7 @@ from segpipe.segmenters.catalog import ResolvedModel, resolve
 from segpipe.segmenters.devices import device_count, device_name
 from segpipe.spec import RunSpec, parse
 from segpipe.store import Snapshot, create_store, open_store
+from segpipe.store.chunk_results import write_chunk_results
 from segpipe.store.files import Files
 from segpipe.store.layout import run_file, run_folder
 from segpipe.store.leases import lease
@@ -226,6 +227,8 @@ class Run:
             summary=self.summary,
             error=f"{type(error).__name__}: {error}" if error else None,
         )
+        unseal(self.files, self.run_id)
+        write_chunk_results(self.files, self.run_id, self._record.chunks)
         self.write_record()
         from segpipe.provenance.crate import crate_json
 

@@ -17,6 +17,7 @@ from segpipe.provenance.record import Device, finish_record, start_record
 from segpipe.provenance.tally import Tally
 from segpipe.records import RunSummary, partition_id
 from segpipe.spec import RunSpec
+from segpipe.store.chunk_results import write_chunk_results
 from segpipe.store.files import Files
 from segpipe.store.plans import read_plan
 from segpipe.store.sums import seal, unseal
@@ -107,6 +108,7 @@ class Nights:
                 )  # fmt: skip
                 started += timedelta(seconds=seconds)
                 record = finish_record(record, "completed", started, tally=tally, summary=summary)
+                write_chunk_results(self.files, run, record.chunks)
             self._write(run, record.to_json(), changed)
         return runs
 

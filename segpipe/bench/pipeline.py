@@ -34,6 +34,7 @@ from segpipe.segmenters.catalog import ResolvedModel
 from segpipe.segmenters.devices import device_count
 from segpipe.spec import Limits, RunSpec, SegmentSpec
 from segpipe.store import open_store
+from segpipe.store.chunk_results import read_chunk_results
 
 Run = Callable[[RunSpec, Callable[[Progress], None]], RunSummary]
 """`segpipe.run`."""
@@ -194,12 +195,13 @@ def _end_to_end(spec: RunSpec, run: Run) -> EndToEnd:
             lambda progress: watch.sample(progress.done),
         )
         whole = time.perf_counter() - started
-        (record,) = open_store(f"{folder}/store").records()
+        store = open_store(f"{folder}/store")
+        (record,) = store.records()
+        chunks = read_chunk_results(store.files, record["run_id"])
     if summary.failed:
         raise SpecError(f"{summary.failed} of {summary.images} images failed; none may")
     _, first, *_, last = watch.samples
-    chunks = [chunk["seconds"] for chunk in record["chunks"]]
-    began = first.at - chunks[0]["total"]
+    began = first.at - chunks[0].seconds["total"]
     return EndToEnd(
         images_per_second=(last.done - first.done) / (last.at - first.at),
         with_first_chunk=last.done / (last.at - began),
@@ -207,7 +209,7 @@ def _end_to_end(spec: RunSpec, run: Run) -> EndToEnd:
         start=began - started,
         window=last.at - first.at,
         images=last.done - first.done,
-        seconds=add_seconds(chunks[1:]),
+        seconds=add_seconds(chunk.seconds for chunk in chunks[1:]),
         cores=cores_between(first, last),
         peak=watch.peak(),
     )

@@ -106,6 +106,7 @@ class RunRecord:
         environment: from `describe_environment`, of the process that led the run.
         threads: that each worker was to compute with; 0 where an existing cluster decides.
         seconds: of each stage, over all chunks; those of workers side by side add up.
+        chunks: that were committed, in that order; none where it was read from its JSON.
         error: why the run failed; None otherwise.
         workers: what the workers really had, by kind; none where there was nothing to do.
     """
@@ -131,7 +132,10 @@ class RunRecord:
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True, indent=1, allow_nan=False)
+        """All but the chunks, of which there may be many: they are written beside it."""
+        content = asdict(replace(self, chunks=()))
+        del content["chunks"]
+        return json.dumps(content, sort_keys=True, indent=1, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> RunRecord:
@@ -151,7 +155,8 @@ class RunRecord:
         return cls(
             device=Device(**raw.pop("device")),
             plan=PlanSummary(**raw.pop("plan")),
-            chunks=tuple(ChunkResult(**chunk) for chunk in raw.pop("chunks")),
+            # Older records hold the chunks themselves.
+            chunks=tuple(ChunkResult(**chunk) for chunk in raw.pop("chunks", ())),
             failures=Failures(
                 failures["by_reason"], tuple(FailedImage(**image) for image in failures["listed"])
             ),

@@ -10,8 +10,9 @@ compacted/<number>.<attempt>/     its parts, objects-0000.parquet, images-0000.p
 forgetting/<run_id>.json          a run whose results are being removed
 leases/<run_id>.json              a run that is alive, renewed while it is
 told/<run_id>.<what>              a run that was seen to die or to hang, and people were told
-runs/<run_id>/                    plan, record, RO-Crate, tombstone of what was forgotten, sums;
-                                  of a night's last run the report, and its statistics
+runs/<run_id>/                    plan, record, chunk results, RO-Crate, missing images, tombstone
+                                  of what was forgotten, sums; of a night's last run the report,
+                                  and its statistics
 """
 
 from __future__ import annotations

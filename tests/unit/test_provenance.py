@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -227,7 +228,7 @@ def test_a_record_makes_the_round_trip_at_every_stage() -> None:
         workers=[WorkerKind(2, 4, {"MALLOC_ARENA_MAX": "1"})],
     )
     for record in (begun, done):
-        assert RunRecord.from_json(record.to_json()) == record
+        assert RunRecord.from_json(record.to_json()) == replace(record, chunks=())
 
 
 def test_a_record_from_before_workers_were_told_is_read() -> None:

@@ -13,6 +13,7 @@ from segpipe.provenance.tally import ChunkResult, Tally, add_seconds
 from segpipe.records import Commit
 from segpipe.report.morning.collect import Collected
 from segpipe.report.morning.statistics import NightStatistics, add_counts
+from segpipe.store.chunk_results import read_chunk_results
 from segpipe.store.commits import read_commit
 from segpipe.store.files import Files
 from segpipe.store.layout import RUNS, commit_file, run_file
@@ -57,7 +58,9 @@ def read_run(files: Files, run_id: str) -> RunRecord:
     except (ValueError, TypeError, KeyError) as error:
         raise SpecError(f"{path}: no run record that this segpipe reads: {error}") from error
     if record.status != "running":
-        return record
+        return (
+            record if record.chunks else replace(record, chunks=read_chunk_results(files, run_id))
+        )
     if run_id in live_runs(files):
         raise SpecError(f"run {run_id} is still at work; its report is made when it has ended")
     tally = Tally(_own_commits(files, record))
