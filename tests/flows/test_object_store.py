@@ -18,8 +18,8 @@ from segpipe.store import Snapshot, create_store, open_store
 from segpipe.store.digest import logical_digest
 from segpipe.store.fsck import check_store
 from tests import s3 as server
-from tests.flows.conftest import SEGPIPE
 from tests.generated import make_collection, refs
+from tests.servers.process import SEGPIPE
 
 
 def test_a_run_into_a_bucket(

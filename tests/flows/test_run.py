@@ -16,8 +16,8 @@ import pytest
 from segpipe.store import open_store
 from segpipe.store.digest import logical_digest
 from segpipe.store.fsck import check_store
-from tests.flows.conftest import SEGPIPE
 from tests.generated import make_collection
+from tests.servers.process import SEGPIPE
 
 Program = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -22,7 +22,6 @@ from segpipe.spec import SegmentSpec
 from segpipe.store import Snapshot, create_store, open_store
 from segpipe.store.recover import recover
 from tests.faults.scenarios.runs import Job, Violations, make_job, unfinished, unsound
-from tests.flows.conftest import free_port, server
 from tests.generated import (
     SPEC,
     ThresholdSegmenter,
@@ -32,6 +31,7 @@ from tests.generated import (
     poison,
     refs,
 )
+from tests.servers.dask import dask_scheduler, dask_worker, wait_for_workers
 
 # The workers do not have the tests; the segmenter travels to them whole.
 cloudpickle.register_pickle_by_value(tests.generated)
@@ -48,7 +48,7 @@ def kill_a_worker(times: int, rng: random.Random, folder: Path) -> Iterator[Viol
         workers = [stack.enter_context(_worker(folder, address, number)) for number in range(2)]
         for number in range(times):
             root = folder / f"store-{number}"
-            _wait_for_workers(address, 2)
+            wait_for_workers(address, 2)
             victim, last_words = workers.pop(0), rng.randrange(job.n_chunks // 2)
             for done, _ in enumerate(_run(root, job, address)):
                 if done == last_words:
@@ -135,33 +135,21 @@ def _load_and_tell(spec: SegmentSpec, births: Path | None, threads: int | None) 
 @contextmanager
 def _cluster(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     with _scheduler(folder) as (scheduler, address), _worker(folder, address, 0):
-        _wait_for_workers(address, 1)
+        wait_for_workers(address, 1)
         yield scheduler, address
 
 
 @contextmanager
 def _scheduler(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    port = str(free_port())
-    command = ["scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard"]
-    with _dask(command, folder / "scheduler.log") as process:
-        yield process, f"tcp://127.0.0.1:{port}"
+    with dask_scheduler(folder, dict(os.environ)) as (process, address):
+        yield process, address
+        process.kill()
 
 
 @contextmanager
 def _worker(folder: Path, address: str, number: int) -> Iterator[subprocess.Popen[bytes]]:
-    command = ["worker", address, "--nthreads", "1", "--no-dashboard", "--no-nanny"]
-    command += ["--death-timeout", "60", "--local-directory", str(folder)]
-    with _dask(command, folder / f"worker-{number}.log") as process:
-        yield process
-
-
-@contextmanager
-def _dask(arguments: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with server([sys.executable, "-m", "dask", *arguments], log, dict(os.environ)) as process:
+    options = ["--nthreads", "1", "--no-nanny", "--death-timeout", "60"]
+    name = f"worker-{number}"
+    with dask_worker(folder, address, dict(os.environ), *options, name=name) as process:
         yield process
         process.kill()
-
-
-def _wait_for_workers(address: str, count: int) -> None:
-    with Client(address, timeout="60s", set_as_default=False) as client:
-        client.wait_for_workers(count, timeout=60)

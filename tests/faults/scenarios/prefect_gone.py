@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from tests.faults.scenarios.prefect_server import prefect_server
 from tests.faults.scenarios.program import (
     ended,
     make_program_job,
@@ -17,6 +16,7 @@ from tests.faults.scenarios.program import (
     wait_for_commits,
 )
 from tests.faults.scenarios.runs import Violations
+from tests.servers.prefect import impatient_prefect
 
 STOPPED_SECONDS = 12
 
@@ -26,7 +26,7 @@ def stop_or_kill_the_server(times: int, rng: random.Random, folder: Path) -> Ite
     job = make_program_job(folder, images=40)
     for number in range(times):
         root = folder / f"store-{number}"
-        with prefect_server(folder) as (server, environment):
+        with impatient_prefect(folder) as (server, environment):
             run = start_program(job, root, environment)
             wait_for_commits(root, rng.randrange(1, job.n_chunks // 2), run)
             server.send_signal(signal.SIGKILL if number % 2 else signal.SIGSTOP)

@@ -20,10 +20,10 @@ from segpipe.spec import RunSpec
 from segpipe.store import open_store
 from segpipe.store.digest import logical_digest
 from segpipe.store.plans import read_plan
-from tests.faults.scenarios.prefect_server import prefect_server
 from tests.faults.scenarios.runs import Job, Violations, commits_of, unfinished, unsound
-from tests.flows.conftest import SEGPIPE
 from tests.generated import make_collection
+from tests.servers.prefect import impatient_prefect
+from tests.servers.process import SEGPIPE
 
 CHUNK_IMAGES = 2
 
@@ -74,7 +74,7 @@ def ended(run: subprocess.Popen[str], root: Path, job: Job, seconds: float = 300
 def kill_the_program(times: int, rng: random.Random, folder: Path) -> Iterator[Violations]:
     """Of two programs at work on one store the whole tree, the driver or a worker is killed."""
     job = make_program_job(folder, images=60)
-    with prefect_server(folder) as (_, environment):
+    with impatient_prefect(folder) as (_, environment):
         killed = 0
         for number in count():
             for violations in _round(folder / f"store-{number}", job, rng, environment):
