@@ -16,8 +16,8 @@ from segpipe.flows.watch import look_after
 
 from segpipe.spec import Night, RunSpec
 from segpipe.store import create_store
-from tests.flows.conftest import free_port
 from tests.flows.receivers import Mail, Posted, Receiver, mail_receiver, web_receiver
+from tests.servers.process import free_port
 
 SECRET = "T0-secret-token"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import sys
 import urllib.request
@@ -14,10 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import yaml
 
 from segpipe.store import Snapshot, open_store
-from tests.conftest import REPOSITORY
 from tests.generated import make_collection
 from tests.servers.dask import wait_for_workers
 from tests.servers.postgres import Postgres
@@ -67,36 +64,21 @@ class Site:
         environment["COLUMNS"] = "140"  # of the tables that Prefect prints
         self.terminal = Terminal(
             replaced={
-                "/srv/segpipe": str(self._checkout()),
+                "/srv/segpipe": str(folder),
                 "$PWD/.venv/bin": str(Path(sys.executable).parent),
                 "sudo -u postgres psql": "psql --dbname postgres",
                 ":5432": f":{postgres.port}",
                 "4200": str(http),
                 "8786": str(dask),
                 "2 minutes": "15 seconds",
+                "unet-nuclei": "classical",
+                "chunk_images = 8": "chunk_images = 1",
+                "/data/images": str(self.archive),
                 "/data/results": str(self.store),
             },
             environment={**environment, **postgres.environment},
             logs=folder,
         )
-
-    def _checkout(self) -> Path:
-        """What is edited in `deploy/prefect.yaml`, edited."""
-        checkout = self._folder / "checkout"
-        for name in ("deploy", "flows"):
-            shutil.copytree(REPOSITORY / name, checkout / name)
-        path = checkout / "deploy" / "prefect.yaml"
-        document = yaml.safe_load(path.read_text())
-        (archive,) = (each for each in document["deployments"] if each["name"] == "archive")
-        archive["parameters"]["spec"] |= {
-            "source": str(self.archive),
-            "store": str(self.store),
-            "model": "classical",
-            "chunk_images": 1,
-            "dask_address": self._dask,
-        }
-        path.write_text(yaml.safe_dump(document))
-        return checkout
 
     # What there is to do, and what came of it.
 
@@ -136,7 +118,7 @@ class Site:
 
     def nights(self) -> list[FlowRun]:
         """Flow runs of the deployment, in the order of their times; those to come are last."""
-        wanted = {"deployments": {"name": {"any_": ["archive"]}}}
+        wanted = {"flows": {"name": {"any_": ["nightly"]}}}
         return self.ask("flow_runs/filter", {**wanted, "sort": "EXPECTED_START_TIME_ASC"})
 
     def state(self, flow_run: str) -> tuple[str, str]:

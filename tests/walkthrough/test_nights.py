@@ -42,6 +42,7 @@ def started(site: Site) -> Iterator[Servers]:
         ]
         running.enter_context(site.terminal.stays("pool-worker"))
         site.wait_for_workers(2)
+        assert "nothing is missing" in site.terminal.run("check")
         yield Servers(prefect, workers)
 
 
