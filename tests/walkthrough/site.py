@@ -98,9 +98,9 @@ class Site:
         paths = sorted(self.store.glob("runs/*/record.json"))
         return [json.loads(path.read_text()) for path in paths]
 
-    def summary(self) -> Summary:
-        """Of the last run."""
-        found = self.records()[-1]["summary"]
+    def summary(self, run: int) -> Summary:
+        """Of the run of that number."""
+        found = self.records()[run]["summary"]
         return Summary(found["ok"], found["failed"], found["skipped"])
 
     def wait_for_record(self, status: str) -> None:
@@ -109,10 +109,11 @@ class Site:
 
     # Prefect.
 
-    def ask(self, path: str, body: dict[str, Any]) -> Any:
-        """The server's answer to a POST."""
+    def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        """The server's answer to a POST of `body`, or to a GET."""
+        data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
-        request = urllib.request.Request(f"{self._api}/{path}", json.dumps(body).encode(), headers)
+        request = urllib.request.Request(f"{self._api}/{path}", data, headers)
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)
 
@@ -126,6 +127,10 @@ class Site:
         (found,) = self.ask("flow_runs/filter", {"flow_runs": {"id": {"any_": [flow_run]}}})
         return found["state_type"], found["state_name"]
 
+    def states(self, flow_run: str) -> list[str]:
+        """The names of all states that it was in."""
+        return [state["name"] for state in self.ask(f"flow_run_states/?flow_run_id={flow_run}")]
+
     def wait_for_state(self, flow_run: str, *wanted: str) -> str:
         """Until its type or name is one of `wanted`."""
 
@@ -138,8 +143,13 @@ class Site:
 
     def trigger(self) -> str:
         """Ask for a night now; its flow run."""
-        said = self.terminal.run("trigger")
-        return next(line.split()[-1] for line in said.splitlines() if "UUID" in line)
+        if "trigger" not in self.terminal.used:
+            said = self.terminal.run("trigger")
+            return next(line.split()[-1] for line in said.splitlines() if "UUID" in line)
+        # What the command does, without the seconds in which it starts.
+        deployment = self.ask("deployments/name/nightly/archive")["id"]
+        asked = {"state": {"type": "SCHEDULED"}}
+        return str(self.ask(f"deployments/{deployment}/create_flow_run", asked)["id"])
 
     @contextmanager
     def server(self) -> Iterator[Any]:
@@ -157,9 +167,8 @@ class Site:
     def wait_for_workers(self, count: int) -> None:
         wait_for_workers(self._dask, count)
 
-    def wait_for_commit(self, before: int) -> None:
-        """Until there are more commits than `before`."""
-        wait_for(lambda: self.commits > before, "a commit")
+    def wait_for_commits(self, count: int) -> None:
+        wait_for(lambda: self.commits >= count, f"{count} commits")
 
 
 @contextmanager
