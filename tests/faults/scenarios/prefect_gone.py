@@ -18,12 +18,12 @@ from tests.faults.scenarios.program import (
 from tests.faults.scenarios.runs import Violations
 from tests.servers.prefect import impatient_prefect
 
-STOPPED_SECONDS = 12
+STOPPED_SECONDS = 4
 
 
 def stop_or_kill_the_server(times: int, rng: random.Random, folder: Path) -> Iterator[Violations]:
-    """In turn: SIGSTOP for 12 seconds and then SIGCONT, and SIGKILL."""
-    job = make_program_job(folder, images=40)
+    """In turn: SIGSTOP for some seconds and then SIGCONT, and SIGKILL."""
+    job = make_program_job(folder, images=24)
     for number in range(times):
         root = folder / f"store-{number}"
         with impatient_prefect(folder) as (server, environment):
