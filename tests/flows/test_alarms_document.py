@@ -18,9 +18,9 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 from prefect.states import Crashed
 
 from tests.conftest import REPOSITORY
-from tests.flows.conftest import free_port
 from tests.flows.receivers import Mail, Posted, Receiver, mail_receiver, web_receiver
 from tests.generated import make_collection
+from tests.servers.process import free_port
 
 DOCUMENT = (REPOSITORY / "docs" / "alarms.md").read_text()
 COMMANDS = dict(re.findall(r"<!-- test: (\w+) -->\n```sh\n(.*?)```", DOCUMENT, re.DOTALL))
