@@ -15,9 +15,9 @@ if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
     exit 0
 fi
 export DEBIAN_FRONTEND=noninteractive
-apt-get update --quiet=2 || true
+timeout 120 apt-get update --quiet=2 || true
 for package in "${absent[@]}"; do # one that cannot be had keeps no other away
-    apt-get install --yes --quiet=2 --no-install-recommends "$package" >/dev/null ||
+    timeout 300 apt-get install --yes --quiet=2 --no-install-recommends "$package" >/dev/null ||
         echo "could not be installed, some tests will be skipped: $package"
 done
 exit 0

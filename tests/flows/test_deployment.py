@@ -40,7 +40,7 @@ def prefect(environment: dict[str, str], prefect_api: str, checkout: Path) -> Pr
             command, cwd=checkout, env=variables, capture_output=True, text=True, timeout=120
         )
 
-    deployed = run("work-pool", "create", "segpipe", "--type", "process")
+    deployed = run("work-pool", "create", "segpipe", "--type", "process", "--overwrite")
     assert deployed.returncode == 0, deployed.stdout
     deployed = run("deploy", "--prefect-file", "deploy/prefect.yaml", "--all")
     assert deployed.returncode == 0, deployed.stdout + deployed.stderr

@@ -24,8 +24,8 @@ from segpipe.provenance.record import WorkerKind
 from segpipe.spec import SegmentSpec
 from segpipe.store import Snapshot, create_store
 from segpipe.store.fsck import check_store
-from tests.flows.conftest import free_port, server
 from tests.generated import SPEC, ThresholdSegmenter, all_of, make_collection, refs
+from tests.servers.process import free_port, server
 
 # The workers do not have the tests; the segmenter travels to them whole.
 cloudpickle.register_pickle_by_value(tests.generated)

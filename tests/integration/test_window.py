@@ -31,8 +31,8 @@ from segpipe.errors import EngineError
 from segpipe.pipeline import Care
 from segpipe.records import Chunk, Commit, ImageRef
 from segpipe.store import create_store
-from tests.flows.conftest import server
 from tests.generated import SPEC
+from tests.servers.process import server
 
 # The workers do not have the tests.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
