@@ -53,6 +53,12 @@ def run(
     backend: Annotated[
         str | None, typer.Option(help="torch, or for U-Nets compiled or openvino. [default: torch]")
     ] = None,
+    verify_content: Annotated[
+        bool,
+        typer.Option(
+            "--verify-content", help="Tell what is done by each file's hash: reads all of them."
+        ),
+    ] = False,
     max_failed: Annotated[
         float | None,
         typer.Option(help="Exit with 3 if a larger fraction of images fails. [default: 0.1]"),
@@ -69,7 +75,8 @@ def run(
     segpipe run archive.zip --store results/ --model classical --json
     segpipe run scans/ --config nightly.toml --store results/
 
-    Run it again after a crash, or tomorrow: only what is not committed yet is done.
+    Run it again after a crash, or tomorrow: only what is new or changed is done, by size and
+    time, or by content.
     """
     from segpipe.spec import RunSpec, load_config, parse
 
@@ -84,6 +91,7 @@ def run(
         "device": device,
         "precision": precision,
         "backend": backend,
+        "verify_content": verify_content or None,
         "max_failed": max_failed,
     }
     values = load_config(config) if config else {}
