@@ -27,7 +27,7 @@ gates: venv
 	$(BIN)/mypy
 
 test: gates
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 # The faults that `make test` injects by the hundred, by the thousand: about an hour.
 soak: venv
