@@ -41,7 +41,13 @@ def find_garbage(files: Files, grace_seconds: float = GRACE_SECONDS) -> Iterator
     """What may be removed: unreferenced, not touched for `grace_seconds`, of no live run."""
     now = storage_time(files)
     live = live_runs(files, now)
-    for name, paths in (*_attempts(files, live), *_compactions(files), *_temporary(files)):
+    found = (
+        *_attempts(files, live),
+        *_compactions(files),
+        *_plans(files, live),
+        *_temporary(files),
+    )
+    for name, paths in found:
         there = [path for path in paths if files.exists(path)]
         try:
             seconds = now - max(files.modified(path) for path in there)
@@ -97,6 +103,14 @@ def _compactions(files: Files) -> Iterator[tuple[str, tuple[str, ...]]]:
         folder = f"{layout.COMPACTED}/{name}"
         if not name.endswith(".json") and folder not in folders:
             yield "unfinished compaction", (f"{folder}/ticket", folder)
+
+
+def _plans(files: Files, live: set[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Plans of partitions that were never begun: their night ended before."""
+    for run_id in sorted(files.names(layout.RUNS)):
+        record = layout.run_file(run_id, "record.json")
+        if not is_live(run_id, live) and not files.exists(record):
+            yield "plan of a partition that was never begun", (layout.run_folder(run_id),)
 
 
 def _temporary(files: Files) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -17,6 +17,7 @@ from segpipe.errors import BusyError
 from segpipe.records import new_run_id, partition_id
 from segpipe.store import create_store, leases
 from segpipe.store.files import LocalFiles
+from segpipe.store.gc import collect, find_garbage
 from segpipe.store.leases import LEASE_SECONDS, is_live, lease, live_runs
 
 
@@ -85,9 +86,19 @@ def test_the_work_of_a_dead_run_is_taken_over(files: LocalFiles, how: str) -> No
         pass
 
 
-def test_a_partition_is_alive_as_long_as_its_run(files: LocalFiles) -> None:
+def test_a_partition_is_alive_as_long_as_its_run_and_its_plan_goes_with_it(
+    files: LocalFiles,
+) -> None:
     run_id = new_run_id(datetime.now(UTC))
+    later = partition_id(run_id, 2)
+    files.write(f"runs/{run_id}/record.json", b"{}")
+    files.write(f"runs/{later}/plan.parquet", b"")
     with lease(files, run_id):
         live = live_runs(files)
-        assert is_live(partition_id(run_id, 2), live)
+        assert is_live(later, live)
         assert not is_live(new_run_id(datetime.now(UTC)), live)
+        assert list(find_garbage(files, grace_seconds=0)) == []
+    (garbage,) = find_garbage(files, grace_seconds=0)
+    assert garbage.paths == (f"runs/{later}",)
+    assert collect(files, garbage)
+    assert list(files.names("runs")) == [run_id]
