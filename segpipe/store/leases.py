@@ -15,8 +15,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields, replace
 
 import psutil
 
@@ -168,11 +168,19 @@ def holders(files: Files, now: float | None = None) -> list[Holder]:
     for name in files.names(layout.LEASES):
         path = f"{layout.LEASES}/{name}"
         if now - _modified(files, path) < LEASE_SECONDS:
-            try:
-                found.append(Holder(**json.loads(files.read(path))))
-            except FileNotFoundError:  # it has just ended
-                continue
+            with suppress(FileNotFoundError):  # it has just ended
+                found.append(_holder(name.removesuffix(".json"), files.read(path)))
     return found
+
+
+def _holder(run_id: str, content: bytes) -> Holder:
+    """What a lease says; of one that this version cannot read, that there is such a run."""
+    try:
+        known = {field.name for field in fields(Holder)}
+        said = {key: value for key, value in json.loads(content).items() if key in known}
+        return Holder(**said)
+    except (ValueError, TypeError, AttributeError):
+        return Holder(run_id, host="", pid=0)
 
 
 def is_live(run_id: str, live: set[str]) -> bool:

@@ -86,6 +86,13 @@ def test_the_work_of_a_dead_run_is_taken_over(files: LocalFiles, how: str) -> No
         pass
 
 
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"run_id": "x", "odd": 1}'])
+def test_a_lease_of_another_kind_is_no_obstacle(files: LocalFiles, content: bytes) -> None:
+    files.replace("leases/x.json", content)
+    with lease(files, "run-2", work="this", patience=0):
+        assert live_runs(files) == {"x", "run-2"}
+
+
 def test_a_partition_is_alive_as_long_as_its_run_and_its_plan_goes_with_it(
     files: LocalFiles,
 ) -> None:
