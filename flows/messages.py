@@ -41,7 +41,7 @@ def alarm(spec: RunSpec, text: str) -> bool:
     Returns:
         Whether somebody was told, or nobody is to be.
     """
-    _logger().warning("%s: %s", spec.store, text)
+    flow_logger().warning("%s: %s", spec.store, text)
     names = spec.night.notify
     return bool(tell(names, subject(spec, "alarm"), text)) or not names
 
@@ -78,7 +78,7 @@ def load_block(name: str) -> Block:
     return block
 
 
-def _logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
+def flow_logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
     """Of the flow run, which the server shows; outside of one, our own."""
     try:
         return get_run_logger()
@@ -98,7 +98,7 @@ def _told(name: str, subject: str, body: str) -> bool:
     except Exception as error:  # whatever a block of somebody else raises
         # Its text may hold the address, and the address is the secret.
         text = "block %r did not send the message %r: %s"
-        _logger().warning(text, name, subject, type(error).__name__)
+        flow_logger().warning(text, name, subject, type(error).__name__)
         return False
     return True
 

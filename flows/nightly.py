@@ -6,10 +6,10 @@ larger than a partition is several runs, one after another, each in a flow run o
 
 from __future__ import annotations
 
-from prefect import flow, get_run_logger
-from segpipe.flows.messages import alarm, alarm_of_state
+from prefect import flow
+from segpipe.flows.messages import alarm, alarm_of_state, flow_logger
 from segpipe.flows.morning import end_of_night
-from segpipe.flows.segment import Observer, segment
+from segpipe.flows.segment import Observer, segment, work
 from segpipe.flows.stall import stall_alarm
 from segpipe.flows.watch import look_back
 
@@ -64,7 +64,7 @@ def _partitions(spec: RunSpec, runs: tuple[Run, ...], observe: Observer) -> list
     try:
         for run in runs:
             begun.append(run)
-            _partition(run, observe)
+            do_partition(run, observe)
     except Exception as error:  # who cancels a night, does not wait for a page
         stopped = error
     end_of_night(spec, begun[0].files, [run.run_id for run in begun])
@@ -73,13 +73,19 @@ def _partitions(spec: RunSpec, runs: tuple[Run, ...], observe: Observer) -> list
     return [run.summary for run in begun]
 
 
-def _partition(run: Run, observe: Observer) -> None:
-    """One partition, as a flow run of its own; a server that went away meanwhile ends no night."""
+def do_partition(run: Run, observe: Observer) -> None:
+    """One partition, as a flow run of its own; no server that goes away meanwhile ends a night."""
     outcome: list[RunSummary | BaseException] = []
-    try:
-        with run.staffed():
+    with run.staffed():
+        try:
             segment(run.spec, observe, ended=outcome.append, run=run)
-    except Exception as error:
-        if not outcome or not isinstance(outcome[0], RunSummary):
-            raise
-        get_run_logger().warning("the Prefect server was not told how a run ended: %s", error)
+        except Exception as error:
+            if not outcome:
+                text = "the Prefect server did not take up a run, which is done without it: %s"
+                flow_logger().warning(text, error)
+                work(run, observe)
+            elif isinstance(outcome[0], BaseException):
+                raise
+            else:
+                text = "the Prefect server was not told how a run ended: %s"
+                flow_logger().warning(text, error)

@@ -89,6 +89,13 @@ def process_chunks(run: Run, observe: Observer) -> None:
     shown.finish(run)
 
 
+def work(run: Run, observe: Observer) -> None:
+    """What the flow does, without any Prefect."""
+    with run.recorded():
+        for progress in run.process() if run.plan.chunks else ():
+            observe(progress)
+
+
 def _work(run: Run, observe: Observer) -> RunSummary:
     with run.recorded():
         if run.plan.chunks:

@@ -10,15 +10,22 @@ from typing import Any
 import pytest
 from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
-from segpipe.flows.nightly import nightly
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
+    PREFECT_HOME,
+    temporary_settings,
+)
+from segpipe.flows.nightly import do_partition, nightly
 
 from segpipe.errors import TooManyFailedError
+from segpipe.execution import planned
 from segpipe.spec import Night, RunSpec
 from segpipe.store import open_store
 from segpipe.store.fsck import check_store
 from tests.flows.receivers import Receiver, web_receiver
 from tests.generated import make_collection
+from tests.servers.process import free_port
 
 
 @pytest.fixture
@@ -98,3 +105,17 @@ def test_too_many_failures_fail_the_night_and_keep_what_is_good(
     told = [receiver.next().content["body"] for _ in range(2)]
     assert "4 images, 2 failed" in told[0]
     assert "TooManyFailedError" in told[1] or "2 of 4 images failed" in told[1]
+
+
+def test_a_partition_that_no_server_takes_up_is_done_all_the_same(tmp_path: Path) -> None:
+    spec = RunSpec(
+        source=str(make_collection(tmp_path / "images", 4)),
+        store=str(tmp_path / "store"),
+        model="classical",
+    )
+    nobody = {PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api"}
+    with temporary_settings({**nobody, PREFECT_CLIENT_MAX_RETRIES: 0}), planned(spec) as (run,):
+        do_partition(run, lambda progress: None)
+    assert run.summary.ok == 4
+    (record,) = open_store(spec.store).records()
+    assert record["status"] == "completed"
