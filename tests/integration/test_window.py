@@ -183,7 +183,8 @@ def test_a_worker_with_another_version_is_refused(tmp_path: Path) -> None:
     other.mkdir(parents=True)
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: segpipe\nVersion: 9.9\n")
     with LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as cluster:
-        command = [sys.executable, "-m", "dask", "worker", cluster.scheduler_address]
+        # -P: the folder of the checkout, where an installation may have left a version, is no path.
+        command = [sys.executable, "-P", "-m", "dask", "worker", cluster.scheduler_address]
         command += ["--no-dashboard", "--no-nanny", "--local-directory", str(tmp_path)]
         environment = {**os.environ, "PYTHONPATH": str(other.parent)}
         with (
