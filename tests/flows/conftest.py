@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
+from tests.flows.receivers import Receiver, web_receiver
 from tests.servers.dask import dask_scheduler, dask_worker, wait_for_workers
 from tests.servers.prefect import prefect_environment, prefect_server
 from tests.servers.process import SEGPIPE
@@ -55,3 +57,19 @@ def segpipe(
         return subprocess.run(command, capture_output=True, text=True, env=variables, timeout=240)
 
     return run
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """Somebody who is told."""
+    with web_receiver() as found:
+        yield found
+
+
+@pytest.fixture
+def here(prefect_api: str, environment: dict[str, str]) -> Iterator[None]:
+    """In this process `prefect` means the server of the tests."""
+    with temporary_settings(
+        {PREFECT_API_URL: prefect_api, PREFECT_HOME: environment["PREFECT_HOME"]}
+    ):
+        yield

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from prefect.blocks.notifications import CustomWebhookNotificationBlock, SlackWebhook
 from prefect.blocks.system import Secret
 from prefect.blocks.webhook import Webhook
-from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from segpipe.flows.messages import alarm_of_state, tell
 from segpipe.flows.watch import look_after
 
@@ -22,19 +21,7 @@ from tests.servers.process import free_port
 SECRET = "T0-secret-token"
 
 
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with web_receiver() as found:
-        yield found
-
-
-@pytest.fixture(autouse=True)
-def here(prefect_api: str, environment: dict[str, str]) -> Iterator[None]:
-    """In this process `prefect` means the server of the tests."""
-    with temporary_settings(
-        {PREFECT_API_URL: prefect_api, PREFECT_HOME: environment["PREFECT_HOME"]}
-    ):
-        yield
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def test_a_webhook_and_a_notification_block_are_told(receiver: Receiver) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from prefect.client.orchestration import get_client
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_CLIENT_MAX_RETRIES,
-    PREFECT_HOME,
     temporary_settings,
 )
 from segpipe.flows.nightly import do_partition, nightly
@@ -23,23 +21,11 @@ from segpipe.execution import planned
 from segpipe.spec import Night, RunSpec
 from segpipe.store import open_store
 from segpipe.store.fsck import check_store
-from tests.flows.receivers import Receiver, web_receiver
+from tests.flows.receivers import Receiver
 from tests.generated import make_collection
 from tests.servers.process import free_port
 
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with web_receiver() as found:
-        yield found
-
-
-@pytest.fixture(autouse=True)
-def here(prefect_api: str, environment: dict[str, str]) -> Iterator[None]:
-    with temporary_settings(
-        {PREFECT_API_URL: prefect_api, PREFECT_HOME: environment["PREFECT_HOME"]}
-    ):
-        yield
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def on_server() -> tuple[dict[str, Any], list[str]]:
