@@ -6,17 +6,15 @@ it is logged, with the name of its block and nothing of what the block holds.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
-from prefect import get_run_logger
 from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.core import Block
 from prefect.blocks.webhook import Webhook
-from prefect.exceptions import MissingContextError
 from prefect.runtime import deployment
 from prefect.utilities.asyncutils import run_coro_as_sync
+from segpipe.flows.logs import flow_logger
 
 from segpipe.provenance.redact import redact_text
 from segpipe.spec import RunSpec, parse
@@ -41,7 +39,7 @@ def alarm(spec: RunSpec, text: str) -> bool:
     Returns:
         Whether somebody was told, or nobody is to be.
     """
-    flow_logger().warning("%s: %s", spec.store, text)
+    flow_logger(__name__).warning("%s: %s", spec.store, text)
     names = spec.night.notify
     return bool(tell(names, subject(spec, "alarm"), text)) or not names
 
@@ -78,14 +76,6 @@ def load_block(name: str) -> Block:
     return block
 
 
-def flow_logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
-    """Of the flow run, which the server shows; outside of one, our own."""
-    try:
-        return get_run_logger()
-    except MissingContextError:
-        return logging.getLogger(__name__)
-
-
 def _told(name: str, subject: str, body: str) -> bool:
     try:
         block = load_block(name)
@@ -98,7 +88,7 @@ def _told(name: str, subject: str, body: str) -> bool:
     except Exception as error:  # whatever a block of somebody else raises
         # Its text may hold the address, and the address is the secret.
         text = "block %r did not send the message %r: %s"
-        flow_logger().warning(text, name, subject, type(error).__name__)
+        flow_logger(__name__).warning(text, name, subject, type(error).__name__)
         return False
     return True
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from prefect.artifacts import create_markdown_artifact
-from segpipe.flows.messages import alarm, flow_logger, subject, tell
+from segpipe.flows.logs import flow_logger
+from segpipe.flows.messages import alarm, subject, tell
 
 from segpipe.report.morning import Morning, morning, write_morning
 from segpipe.spec import RunSpec
@@ -29,7 +30,7 @@ def end_of_night(spec: RunSpec, files: Files, run_ids: Sequence[str]) -> None:
     except Exception as error:
         alarm(spec, f"the report of the night was not written: {type(error).__name__}: {error}")
         return
-    flow_logger().info("%s: %s", page, told.headline)
+    flow_logger(__name__).info("%s: %s", page, told.headline)
     _show(told)
     if told.alarms or spec.night.notify_on == "always":
         text = "\n".join([told.headline, *told.alarms, page])
@@ -40,4 +41,4 @@ def _show(told: Morning) -> None:
     try:
         create_markdown_artifact(told.markdown(), "segpipe-morning", told.headline)
     except Exception as error:  # the server may be gone by now
-        flow_logger().warning("the morning is not shown in Prefect: %s", error)
+        flow_logger(__name__).warning("the morning is not shown in Prefect: %s", error)

@@ -7,9 +7,10 @@ larger than a partition is several runs, one after another, each in a flow run o
 from __future__ import annotations
 
 from prefect import flow
-from segpipe.flows.messages import alarm, alarm_of_state, flow_logger
+from segpipe.flows.logs import flow_logger
+from segpipe.flows.messages import alarm, alarm_of_state
 from segpipe.flows.morning import end_of_night
-from segpipe.flows.segment import Observer, segment, work
+from segpipe.flows.segment import NotStartedError, Observer, segment_planned, work
 from segpipe.flows.stall import stall_alarm
 from segpipe.flows.watch import look_back
 
@@ -75,17 +76,9 @@ def _partitions(spec: RunSpec, runs: tuple[Run, ...], observe: Observer) -> list
 
 def do_partition(run: Run, observe: Observer) -> None:
     """One partition, as a flow run of its own; no server that goes away meanwhile ends a night."""
-    outcome: list[RunSummary | BaseException] = []
     with run.staffed():
         try:
-            segment(run.spec, observe, ended=outcome.append, run=run)
-        except Exception as error:
-            if not outcome:
-                text = "the Prefect server did not take up a run, which is done without it: %s"
-                flow_logger().warning(text, error)
-                work(run, observe)
-            elif isinstance(outcome[0], BaseException):
-                raise
-            else:
-                text = "the Prefect server was not told how a run ended: %s"
-                flow_logger().warning(text, error)
+            segment_planned(run, observe)
+        except NotStartedError as error:
+            flow_logger(__name__).warning("%s; it is done without one", error)
+            work(run, observe)

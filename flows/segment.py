@@ -15,6 +15,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from segpipe.flows.artifacts import ShownProgress
+from segpipe.flows.logs import flow_logger
 
 from segpipe.errors import EngineError
 from segpipe.execution import Progress, Run, planned
@@ -51,28 +52,41 @@ def segment(spec: RunSpec, observe: Any = None, ended: Any = None, run: Any = No
     return summary
 
 
+class NotStartedError(EngineError):
+    """The Prefect server did not start a flow run."""
+
+
 def segment_here(run: Run, observe: Observer | None = None) -> RunSummary:
+    """`segment_planned` for somebody who waits: a server that is gone is soon given up.
+
+    Raises:
+        NotStartedError: there is no server to begin with.
+    """
+    with temporary_settings(set_defaults={PREFECT_CLIENT_MAX_RETRIES: RETRIES}):
+        return segment_planned(run, observe)
+
+
+def segment_planned(run: Run, observe: Observer | None = None) -> RunSummary:
     """Call the flow in this process, on a run that is planned already.
 
     What the work came to is returned or raised even if the Prefect server is gone by then: Prefect
     raises that it cannot say so to its server.
 
     Raises:
-        EngineError: there is no server to begin with.
+        NotStartedError: there is no server to begin with.
     """
     outcome: list[RunSummary | BaseException] = []
     try:
-        with temporary_settings(set_defaults={PREFECT_CLIENT_MAX_RETRIES: RETRIES}):
-            return segment(run.spec, observe, outcome.append, run)
+        return segment(run.spec, observe, outcome.append, run)
     except Exception as error:
         url = PREFECT_API_URL.value()
         if not outcome:
-            raise EngineError(
+            raise NotStartedError(
                 f"the Prefect server at {url} did not start the run: {error}"
             ) from error
         if error is not outcome[0]:
             text = "the Prefect server at %s was not told how the run ended: %s"
-            logging.getLogger(__name__).warning(text, url, error)
+            flow_logger(__name__).warning(text, url, error)
     if isinstance(outcome[0], BaseException):
         raise outcome[0]
     return outcome[0]

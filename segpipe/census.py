@@ -44,11 +44,11 @@ _NUMBERED = LISTING.append(pa.field("position", pa.int64()))
 _STORED = ["run_id", "spec_id", "chunk_id", "image_id", "uri", "path", "sha256", "status"]
 _STORED += ["size_bytes", "mtime_ns", "etag"]
 
-# Listed images that may be due; of what is not among them, size and time are of a result, and
-# there is no other. Only where the hashes of two images meet is one of them here in vain.
 _DONE = """(SELECT uri, size_bytes, mtime_ns, etag FROM images WHERE spec_id = $1) AS done
 ON listed.uri = done.uri AND listed.size_bytes = done.size_bytes
 AND listed.mtime_ns = done.mtime_ns AND listed.etag IS NOT DISTINCT FROM done.etag"""
+# Listed images that may be due; of what is not among them, size and time are of a result, and
+# there is no other. Only where the hashes of two images meet is one of them here in vain.
 _NOT_DONE = f"""
 SELECT * FROM listing AS listed ANTI JOIN {_DONE}
 UNION ALL
@@ -63,6 +63,7 @@ SELECT * FROM listing SEMI JOIN (
     SELECT uri FROM images WHERE spec_id = $1 AND status = 'failed'
 ) USING (uri)
 """
+# Every such query is given the spec; this one has no other use for it.
 _ALL = "SELECT * FROM listing WHERE $1 IS NOT NULL"
 
 # Their newest result under the spec, and how many there are.

@@ -7,8 +7,9 @@ costs work and nothing else: its ticket goes first, and without it the attempt c
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from segpipe.store import layout
 from segpipe.store.commits import read_commit
@@ -41,13 +42,19 @@ def find_garbage(files: Files, grace_seconds: float = GRACE_SECONDS) -> Iterator
     """What may be removed: unreferenced, not touched for `grace_seconds`, of no live run."""
     now = storage_time(files)
     live = live_runs(files, now)
-    found = (
-        *_attempts(files, live),
-        *_compactions(files),
-        *_plans(files, live),
-        *_temporary(files),
-    )
-    for name, paths in found:
+    left = (_attempts(files, live), _compactions(files), _plans(files, live), _temporary(files))
+    yield from _untouched(files, chain.from_iterable(left), now, grace_seconds)
+
+
+def find_old_compactions(files: Files, grace_seconds: float = GRACE_SECONDS) -> Iterator[Garbage]:
+    """Of `find_garbage` the compactions alone: to find them no commit is read."""
+    yield from _untouched(files, _compactions(files), storage_time(files), grace_seconds)
+
+
+def _untouched(
+    files: Files, left: Iterable[tuple[str, tuple[str, ...]]], now: float, grace_seconds: float
+) -> Iterator[Garbage]:
+    for name, paths in left:
         there = [path for path in paths if files.exists(path)]
         try:
             seconds = now - max(files.modified(path) for path in there)

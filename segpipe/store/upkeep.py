@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from segpipe.store import layout
 from segpipe.store.compaction import Compaction, compact, is_compaction_due
 from segpipe.store.files import Files
-from segpipe.store.gc import collect, find_garbage
+from segpipe.store.gc import collect, find_old_compactions
 
 
 def keep_up(files: Files) -> Compaction | None:
@@ -20,7 +19,6 @@ def keep_up(files: Files) -> Compaction | None:
         StoreError: another compaction was quicker.
     """
     made = compact(files) if is_compaction_due(files) else None
-    for garbage in find_garbage(files):
-        if garbage.paths[0].startswith(f"{layout.COMPACTED}/"):
-            collect(files, garbage)
+    for garbage in find_old_compactions(files):
+        collect(files, garbage)
     return made
