@@ -52,6 +52,21 @@ class Snapshot:
         part._compaction = None
         return part
 
+    def of_run(self, run_id: str) -> Snapshot:
+        """The same store with the results of one run alone.
+
+        Raises:
+            SpecError: the run has no results here.
+        """
+        rows = self.dataset("images").to_table(
+            columns=["chunk_id"], filter=ds.field("run_id") == run_id
+        )
+        if not len(rows):
+            raise SpecError(
+                f"no results of run {run_id!r} in this store; `segpipe show` lists the runs"
+            )
+        return self.of_chunks(pc.unique(rows["chunk_id"]).to_pylist())
+
     def of_model(self, model: str | None) -> Snapshot:
         """The same store, where images have only the results of one model; None for all models.
 

@@ -82,6 +82,16 @@ def test_latest_is_the_newest_result_of_each_image(snapshot: Snapshot) -> None:
     assert rows(query(snapshot, counts)) == [("a", 2), ("b", 1)]
 
 
+def test_a_snapshot_of_a_run_has_its_results_alone(snapshot: Snapshot) -> None:
+    runs = {row["run_id"] for row in snapshot.image_rows(latest=False)}
+    for run in runs:
+        found = list(snapshot.of_run(run).image_rows(latest=False))
+        assert {row["run_id"] for row in found} == {run}
+        assert len(found) == sum(row["run_id"] == run for row in snapshot.image_rows(latest=False))
+    with pytest.raises(SpecError, match="no results of run 'none'"):
+        snapshot.of_run("none")
+
+
 def test_objects_join_to_their_images(snapshot: Snapshot) -> None:
     table = query(
         snapshot,

@@ -127,10 +127,6 @@ class Site:
         (found,) = self.ask("flow_runs/filter", {"flow_runs": {"id": {"any_": [flow_run]}}})
         return found["state_type"], found["state_name"]
 
-    def states(self, flow_run: str) -> list[str]:
-        """The names of all states that it was in."""
-        return [state["name"] for state in self.ask(f"flow_run_states/?flow_run_id={flow_run}")]
-
     def wait_for_state(self, flow_run: str, *wanted: str) -> str:
         """Until its type or name is one of `wanted`."""
 
