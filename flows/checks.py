@@ -181,12 +181,12 @@ async def _schedule(found: DeploymentResponse, what: str) -> Check:
     if not active:
         todo = f"give it one in prefect.yaml, and {DEPLOY}"
         return Check(what, "missing", "none is active", todo)
-    coming = [await _next(schedule) for schedule in active]
-    times = [time for time in coming if time is not None]
+    coming = [(await _next(one), str(getattr(one, "timezone", None) or "UTC")) for one in active]
+    times = [(time, zone) for time, zone in coming if time is not None]
     if not times:
         return Check(what, "warning", "it never comes", "give it another cron in prefect.yaml")
-    zones = ", ".join(sorted({str(getattr(s, "timezone", None) or "UTC") for s in active}))
-    return Check(what, "ok", f"next on {min(times):%A %Y-%m-%d at %H:%M} ({zones})")
+    time, zone = min(times)
+    return Check(what, "ok", f"next on {time:%A %Y-%m-%d at %H:%M} ({zone})")
 
 
 async def _next(schedule: Any) -> datetime | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from segpipe.clusters import Existing
+from segpipe.clusters import Existing, Local
 from segpipe.deployment.reading import read_spec
 from segpipe.errors import SegpipeError
 from segpipe.spec import RunSpec
@@ -54,7 +54,11 @@ def check_machine(spec: RunSpec) -> Iterator[Check]:
     yield _guarded("source", spec.source, _source, spec, "give an existing source, or mount it")
     yield _guarded("store", spec.store, _store, spec, "give the worker's user the right to write")
     yield _guarded("model", spec.model, _model, spec, "`segpipe models` lists what there is")
-    if isinstance(cluster := spec.chosen_cluster, Existing):
+    cluster = spec.chosen_cluster
+    if not isinstance(cluster, Local):
+        todo = "install it where the worker of the pool runs"
+        yield _guarded("cluster", cluster.kind, _package, spec, todo)
+    if isinstance(cluster, Existing):
         todo = "start `dask scheduler`, or correct its address"
         look = partial(_dask, cluster.address)
         yield _guarded("Dask scheduler", cluster.address, look, spec, todo)
@@ -116,6 +120,13 @@ def _model(spec: RunSpec, what: str) -> Check:
     sha256 = model.model.weights_sha256
     weights = f"weights {sha256[:12]}" if sha256 else "no weights"
     return Check(what, "ok", f"{weights}, on {model.device} in {model.precision}")
+
+
+def _package(spec: RunSpec, what: str) -> Check:
+    from segpipe.engine.connect import require_package
+
+    require_package(spec.chosen_cluster.kind)
+    return Check(what, "ok", "what it needs is installed here")
 
 
 def _dask(address: str, _: RunSpec, what: str) -> Check:

@@ -34,7 +34,7 @@ def connect(
     Raises:
         SpecError: a package that the kind needs is not installed.
     """
-    _require_package(cluster.kind)
+    require_package(cluster.kind)
     demand = demand or Demand()
     match cluster:
         case Local():
@@ -63,7 +63,11 @@ def connect(
             return ssh_workers(cluster)
 
 
-def _require_package(kind: str) -> None:
+def require_package(kind: str) -> None:
+    """
+    Raises:
+        SpecError: what a cluster of this kind needs is not installed; says how to install it.
+    """
     module, extra = PACKAGES.get(kind, ("distributed", ""))
     if find_spec(module) is None:
         raise SpecError(

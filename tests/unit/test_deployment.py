@@ -16,10 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from segpipe.clusters import Ssh
 from segpipe.deployment.automations_file import automations_yaml
+from segpipe.deployment.checks import check_machine
 from segpipe.deployment.collection_file import collection_toml, explanations, toml
 from segpipe.deployment.prefect_file import Nights, find_nights, prefect_yaml
 from segpipe.deployment.reading import read_spec
+from segpipe.engine.connect import PACKAGES
 from segpipe.errors import SpecError
 from segpipe.spec import Night, RunSpec, parse
 from tests.generated import make_collection
@@ -167,3 +170,21 @@ def test_check_works_without_a_server_and_says_so(tmp_path: Path) -> None:
     assert states["Dask"]["state"] == "missing"
     assert "PREFECT_API_URL is not set" in states["Prefect"]["found"]
     assert not (tmp_path / "absent").exists()
+
+
+@pytest.mark.parametrize(("installed", "state"), [(True, "ok"), (False, "missing")])
+def test_a_package_that_the_cluster_needs_is_looked_for(
+    installed: bool, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_collection(tmp_path / "images", 1)
+    spec = RunSpec(
+        source=str(tmp_path / "images"),
+        store=str(tmp_path / "store"),
+        model="classical",
+        cluster=Ssh(hosts=("one",), workers=1, cores=1, memory_gb=1),
+    )
+    place = "os" if installed else "no_such_package"
+    monkeypatch.setitem(PACKAGES, "ssh", (place, "ssh"))
+    checks = {check.what: check for check in check_machine(spec)}
+    assert checks["cluster ssh"].state == state
+    assert ("segpipe[ssh]" in checks["cluster ssh"].found) is not installed
