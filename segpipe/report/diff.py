@@ -1,0 +1,199 @@
+"""What changed between two results of one image: objects that are the same, gained, lost, changed.
+
+An object of the one result and an object of the other are the same one where the IoU of their
+whole masks is at least a threshold; each has at most one partner, and the pair with the greatest
+IoU is taken first. Above 0.5, and where objects do not overlap, no other choice is possible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segpipe.errors import SpecError
+from segpipe.masks.rle import decode
+from segpipe.measure.matching import match
+from segpipe.store.snapshot import Row, Snapshot
+
+SAME_IOU = 0.5
+"""At least, for two objects to be one."""
+
+CHANGED_IOU = 0.9
+"""Below, the mask of an object has changed."""
+
+Labels = npt.NDArray[np.integer[Any]]
+Pair = tuple[int, int, float]
+"""Label before, label after, IoU of the two masks."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageDiff:
+    """Two results of one image, object by object.
+
+    Attributes:
+        pairs: objects that are in both, by label before.
+        lost: labels before, of objects without a partner.
+        gained: labels after, of objects without a partner.
+        changed: labels after, of those pairs that differ in class or whose IoU is below
+            `CHANGED_IOU`.
+    """
+
+    pairs: tuple[Pair, ...]
+    lost: tuple[int, ...]
+    gained: tuple[int, ...]
+    changed: tuple[int, ...]
+
+
+class _Objects:
+    """The objects of one result, and their masks as far as they are asked for."""
+
+    def __init__(self, snapshot: Snapshot, image: Row) -> None:
+        self.labels: Labels = snapshot.label_image(image)
+        self.rows = snapshot.objects_of(image)
+        names = ("bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1")
+        ends = [[row[name] for name in names] for row in self.rows]
+        self.boxes = np.array(ends, np.int64).reshape(-1, 4)
+        self._masks: dict[int, npt.NDArray[np.bool_]] = {}
+
+    def mask(self, index: int) -> npt.NDArray[np.bool_]:
+        """(h, w) in the object's box, hidden parts included."""
+        if index not in self._masks:
+            row = self.rows[index]
+            y0, x0, y1, x1 = self.boxes[index]
+            if row["rle"] is None:
+                self._masks[index] = self.labels[y0:y1, x0:x1] == row["label"]
+            else:
+                shape = self.labels.shape[0], self.labels.shape[1]
+                self._masks[index] = decode(row["rle"], shape)[y0:y1, x0:x1].copy()
+        return self._masks[index]
+
+
+def diff_image(
+    before: Snapshot,
+    after: Snapshot,
+    row_before: Row,
+    row_after: Row,
+    iou: float = SAME_IOU,
+    changed_iou: float = CHANGED_IOU,
+) -> ImageDiff:
+    """Compare two results of one image.
+
+    Args:
+        before, after: where the results are.
+        row_before, row_after: `ok` rows of `images`, of the same height and width.
+        iou: at least, for two objects to be one; above 0, at most 1.
+        changed_iou: below, the mask of an object has changed.
+
+    Raises:
+        SpecError: the image has another size, or one of its results is a failure.
+    """
+    shapes = [(row["height"], row["width"]) for row in (row_before, row_after)]
+    if shapes[0] != shapes[1]:
+        raise SpecError(
+            f"{row_after['path']}: {shapes[0]} pixels before, {shapes[1]} after; results of images "
+            "of different sizes cannot be compared"
+        )
+    old, new = _Objects(before, row_before), _Objects(after, row_after)
+    pairs = [
+        (old.rows[i]["label"], new.rows[j]["label"], value, old.rows[i], new.rows[j])
+        for i, j, value in one_to_one(*_overlaps(old, new), iou)
+    ]
+    partnered = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}
+    return ImageDiff(
+        pairs=tuple(pair[:3] for pair in pairs),
+        lost=tuple(row["label"] for row in old.rows if row["label"] not in partnered[0]),
+        gained=tuple(row["label"] for row in new.rows if row["label"] not in partnered[1]),
+        changed=tuple(
+            label
+            for _, label, value, one, other in pairs
+            if value < changed_iou or one["class_name"] != other["class_name"]
+        ),
+    )
+
+
+def one_to_one(
+    i: npt.NDArray[np.int64],
+    j: npt.NDArray[np.int64],
+    iou: npt.NDArray[np.float64],
+    threshold: float,
+) -> list[tuple[int, int, float]]:
+    """Pairs of a sparse table (K,), of at least `threshold`, the greatest first; ascending by i."""
+    enough = iou >= threshold
+    i, j, iou = i[enough], j[enough], iou[enough]
+    taken_i: set[int] = set()
+    taken_j: set[int] = set()
+    chosen = []
+    for k in np.lexsort((j, i, -iou)):
+        one, other = int(i[k]), int(j[k])
+        if one not in taken_i and other not in taken_j:
+            taken_i.add(one)
+            taken_j.add(other)
+            chosen.append((one, other, float(iou[k])))
+    return sorted(chosen)
+
+
+def _overlaps(
+    old: _Objects, new: _Objects
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Indices of objects that share pixels, and IoU of whole masks.
+
+    Objects that hide no other are compared as the label images show them, all at once; the others
+    mask by mask, where their boxes meet.
+    """
+    index_old, index_new = _index(old), _index(new)
+    visible = match(old.labels, new.labels)
+    present_old, present_new = np.unique(old.labels), np.unique(new.labels)
+    i = index_old[present_old[present_old > 0]][visible.truth]
+    j = index_new[present_new[present_new > 0]][visible.predicted]
+    hiding_old, hiding_new = _hiding(old), _hiding(new)
+    plain = ~(hiding_old[i] | hiding_new[j])
+    whole = list(_whole_overlaps(old, new, hiding_old, hiding_new))
+    more_i, more_j = (np.array([pair[k] for pair in whole], np.int64) for k in (0, 1))
+    more = np.array([pair[2] for pair in whole], np.float64)
+    return (
+        np.concatenate([i[plain], more_i]),
+        np.concatenate([j[plain], more_j]),
+        np.concatenate([visible.iou[plain], more]),
+    )
+
+
+def _index(objects: _Objects) -> npt.NDArray[np.int64]:
+    """Label -> index of its row."""
+    largest = max([0, *(row["label"] for row in objects.rows)])
+    index = np.full(largest + 1, -1, np.int64)
+    index[[row["label"] for row in objects.rows]] = np.arange(len(objects.rows))
+    return index
+
+
+def _hiding(objects: _Objects) -> npt.NDArray[np.bool_]:
+    """(N,) whether an object shares pixels with another of its own result."""
+    return np.array([row["rle"] is not None for row in objects.rows], np.bool_)
+
+
+def _whole_overlaps(
+    old: _Objects,
+    new: _Objects,
+    hiding_old: npt.NDArray[np.bool_],
+    hiding_new: npt.NDArray[np.bool_],
+) -> Iterator[Pair]:
+    boxes_old, boxes_new = old.boxes, new.boxes
+    for i in range(len(boxes_old)):
+        candidates = np.arange(len(boxes_new)) if hiding_old[i] else np.flatnonzero(hiding_new)
+        lower = np.maximum(boxes_old[i, :2], boxes_new[candidates, :2])
+        upper = np.minimum(boxes_old[i, 2:], boxes_new[candidates, 2:])
+        meeting = (upper > lower).all(axis=1)
+        for j, low, high in zip(candidates[meeting], lower[meeting], upper[meeting], strict=True):
+            parts = [
+                objects.mask(k)[
+                    low[0] - box[0] : high[0] - box[0], low[1] - box[1] : high[1] - box[1]
+                ]
+                for objects, k, box in ((old, i, boxes_old[i]), (new, int(j), boxes_new[j]))
+            ]
+            common = int(np.count_nonzero(parts[0] & parts[1]))
+            if common:
+                union = old.rows[i]["area"] + new.rows[int(j)]["area"] - common
+                yield i, int(j), common / union
