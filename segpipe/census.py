@@ -1,12 +1,11 @@
 """What a collection holds now, against what a store knows of it: new, changed, done, missing.
 
-Either may be larger than memory. Both go through a scratch database on the local disk, which has
-`MEMORY` and spills the rest; Python sees the images that are due, and a batch of them at a time.
+Either may be larger than memory. Both go through a scratch database on the local disk, which
+spills what is more than its memory; Python sees the images that are due, a batch at a time.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -15,14 +14,11 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from segpipe.errors import Reason, StoreError
+from segpipe.errors import Reason
 from segpipe.planning.chunks import Due
-from segpipe.query.views import view_files
+from segpipe.query.scratch import fill, scratch
 from segpipe.records import ImageRef
 from segpipe.store import Snapshot
-
-MEMORY = "512MB"
-"""For the scratch database."""
 
 BATCH = 16_384
 """Images that go in or come out at a time."""
@@ -159,29 +155,9 @@ def census(listing: Iterable[pa.RecordBatch], snapshot: Snapshot, spec_id: str) 
     Raises:
         StoreError: the images of the store cannot be read, or the scratch disk is full.
     """
-    with _scratch(snapshot) as connection:
+    with scratch(snapshot, _STORED) as connection:
         _list(connection, listing)
         yield Census(connection, spec_id)
-
-
-@contextmanager
-def _scratch(snapshot: Snapshot) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database on the local disk, gone with the block, in which `images` are those of a store.
-
-    Raises:
-        StoreError: they cannot be read, or the disk is full.
-    """
-    with (
-        tempfile.TemporaryDirectory(prefix="segpipe-census-") as folder,
-        duckdb.connect(f"{folder}/census.duckdb") as connection,
-    ):
-        try:
-            connection.execute(f"SET memory_limit = '{MEMORY}'")
-            connection.execute("SET temp_directory = $1", [f"{folder}/spilled"])
-            _open_images(connection, snapshot)
-            yield connection
-        except duckdb.Error as error:
-            raise StoreError(f"{snapshot.files.address}: its images: {error}") from error
 
 
 def listing_batches(refs: Iterable[ImageRef]) -> Iterator[pa.RecordBatch]:
@@ -205,28 +181,9 @@ def _list(connection: duckdb.DuckDBPyConnection, batches: Iterable[pa.RecordBatc
         except BaseException as error:  # of which DuckDB, in between, would keep the text
             stopped.append(error)
 
-    _fill(connection, "listing", pa.RecordBatchReader.from_batches(_NUMBERED, numbered()))
+    fill(connection, "listing", pa.RecordBatchReader.from_batches(_NUMBERED, numbered()))
     if stopped:
         raise stopped[0]
-
-
-def _open_images(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> None:
-    """The table or view `images`, with at least the columns of `_STORED`."""
-    paths = snapshot.parquet_files("images")
-    if paths is not None:
-        view_files(connection, "images", paths)
-        return
-    # Read ahead as little as Arrow can: by default it is 16 batches of each of 4 files.
-    scanner = snapshot.dataset("images").scanner(
-        columns=_STORED, batch_readahead=1, fragment_readahead=4
-    )
-    _fill(connection, "images", scanner.to_reader())
-
-
-def _fill(connection: duckdb.DuckDBPyConnection, table: str, reader: pa.RecordBatchReader) -> None:
-    connection.register("filling", reader)
-    connection.execute(f"CREATE TABLE {table} AS SELECT * FROM filling")  # noqa: S608 - ours
-    connection.unregister("filling")
 
 
 def failed_specs(snapshot: Snapshot) -> set[str]:
@@ -237,5 +194,5 @@ def failed_specs(snapshot: Snapshot) -> set[str]:
         FROM images GROUP BY spec_id, uri
     ) WHERE status = 'failed'
     """
-    with _scratch(snapshot) as connection:
+    with scratch(snapshot, _STORED) as connection:
         return {spec_id for (spec_id,) in connection.execute(query).fetchall()}

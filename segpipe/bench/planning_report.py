@@ -9,7 +9,7 @@ from typing import Any
 from segpipe.bench.conditions import Conditions
 from segpipe.bench.planning import Archive, Listed, Planned
 from segpipe.bench.table import table
-from segpipe.census import MEMORY
+from segpipe.query.scratch import MEMORY
 
 _MB = 1e6
 

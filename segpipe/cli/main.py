@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from segpipe.cli.bench import bench
+from segpipe.cli.comparing import comparing
 from segpipe.cli.deploying import deploying
 from segpipe.cli.keeping import keeping
 from segpipe.cli.looking import looking
@@ -32,7 +33,7 @@ app = typer.Typer(
     "  segpipe overlay results/ cell-7.png --out cell-7-overlay.png",
 )
 
-for commands in (segmenting, looking, reporting, making_models, keeping):
+for commands in (segmenting, looking, comparing, reporting, making_models, keeping):
     app.add_typer(commands)
 app.add_typer(bench, name="bench")
 app.add_typer(deploying, name="deploy")

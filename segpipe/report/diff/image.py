@@ -7,7 +7,7 @@ IoU is taken first. Above 0.5, and where objects do not overlap, no other choice
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from segpipe.store.snapshot import Row, Snapshot
 SAME_IOU = 0.5
 """At least, for two objects to be one."""
 
-CHANGED_IOU = 0.9
+CHANGED_IOU = 0.8
 """Below, the mask of an object has changed."""
 
 Labels = npt.NDArray[np.integer[Any]]
@@ -38,8 +38,8 @@ class ImageDiff:
         pairs: objects that are in both, by label before.
         lost: labels before, of objects without a partner.
         gained: labels after, of objects without a partner.
-        changed: labels after, of those pairs that differ in class or whose IoU is below
-            `CHANGED_IOU`.
+        changed: labels after, of those pairs that differ in class, or in their masks by more than
+            was allowed.
     """
 
     pairs: tuple[Pair, ...]
@@ -79,6 +79,7 @@ def diff_image(
     row_after: Row,
     iou: float = SAME_IOU,
     changed_iou: float = CHANGED_IOU,
+    classes: Collection[str] | None = None,
 ) -> ImageDiff:
     """Compare two results of one image.
 
@@ -87,6 +88,8 @@ def diff_image(
         row_before, row_after: `ok` rows of `images`, of the same height and width.
         iou: at least, for two objects to be one; above 0, at most 1.
         changed_iou: below, the mask of an object has changed.
+        classes: names that mean the same in both; None for all. A class that only one of two
+            models knows tells nothing.
 
     Raises:
         SpecError: the image has another size, or one of its results is a failure.
@@ -110,9 +113,14 @@ def diff_image(
         changed=tuple(
             label
             for _, label, value, one, other in pairs
-            if value < changed_iou or one["class_name"] != other["class_name"]
+            if value < changed_iou or _other_class(one, other, classes)
         ),
     )
+
+
+def _other_class(before: Row, after: Row, classes: Collection[str] | None) -> bool:
+    names = {before["class_name"], after["class_name"]}
+    return len(names) == 2 and (classes is None or names <= set(classes))
 
 
 def one_to_one(

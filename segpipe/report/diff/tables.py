@@ -1,0 +1,125 @@
+"""A comparison as Parquet: a row per object, and a row per image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from segpipe.errors import SpecError
+from segpipe.report.diff.runs import ImagePair
+from segpipe.store.snapshot import Row, Snapshot
+
+_TWICE = (
+    ("label", pa.int32()),
+    ("class_name", pa.string()),
+    ("score", pa.float32()),
+    ("area", pa.int64()),
+)
+"""Columns of `objects` that are there twice, as `label_before` and `label_after`."""
+
+OBJECTS = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("path", pa.string()),
+        ("kind", pa.string()),  # same, changed, lost, gained
+        ("iou", pa.float64()),
+        *((f"{name}_{when}", kind) for when in ("before", "after") for name, kind in _TWICE),
+    ]
+)
+IMAGES = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("path", pa.string()),
+        ("problem", pa.string()),  # why it was not compared; null where it was
+        *((name, pa.int32()) for name in ("same", "changed", "lost", "gained")),
+    ]
+)
+_BUFFERED = 65_536
+
+
+@contextmanager
+def diff_tables(out: Path, snapshot: Snapshot) -> Iterator[DiffTables]:
+    """Write `objects.parquet` and `images.parquet` into the folder `out`.
+
+    They are whole when the block has ended well, and are not there otherwise.
+
+    Raises:
+        SpecError: they cannot be written.
+    """
+    paths = {name: out / f"{name}.parquet" for name in ("objects", "images")}
+    partial = {name: path.with_name(f".{path.name}.partial") for name, path in paths.items()}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with (
+            pq.ParquetWriter(partial["objects"], OBJECTS, compression="zstd") as objects,
+            pq.ParquetWriter(partial["images"], IMAGES, compression="zstd") as images,
+        ):
+            tables = DiffTables(snapshot, objects, images)
+            yield tables
+            tables.flush()
+        for name, path in paths.items():
+            partial[name].replace(path)
+    except OSError as error:
+        raise SpecError(f"{error.filename or out}: not written: {error.strerror}") from error
+    finally:
+        for path in partial.values():
+            path.unlink(missing_ok=True)
+
+
+class DiffTables:
+    """Takes image after image; holds a bounded number of rows."""
+
+    def __init__(
+        self, snapshot: Snapshot, objects: pq.ParquetWriter, images: pq.ParquetWriter
+    ) -> None:
+        self._snapshot = snapshot
+        self._writers = {"objects": objects, "images": images}
+        self._rows: dict[str, list[Row]] = {"objects": [], "images": []}
+
+    def add(self, pair: ImagePair) -> None:
+        about, diff = pair.about, pair.diff
+        image: Row = {"image_id": about["image_id"], "path": about["path"]}
+        if diff is None:
+            self._rows["images"].append({**image, "problem": pair.problem})
+            return
+        counts = {
+            "same": len(diff.pairs) - len(diff.changed),
+            "changed": len(diff.changed),
+            "lost": len(diff.lost),
+            "gained": len(diff.gained),
+        }
+        self._rows["images"].append({**image, **counts})
+        self._rows["objects"] += ({**image, **row} for row in self._object_rows(pair))
+        if len(self._rows["objects"]) + len(self._rows["images"]) > _BUFFERED:
+            self.flush()
+
+    def flush(self) -> None:
+        for name, writer in self._writers.items():
+            if rows := self._rows[name]:
+                writer.write_table(pa.Table.from_pylist(rows, writer.schema))
+            self._rows[name] = []
+
+    def _object_rows(self, pair: ImagePair) -> Iterator[Row]:
+        diff, before, after = pair.diff, self._by_label(pair.before), self._by_label(pair.after)
+        assert diff is not None
+        changed = set(diff.changed)
+        for label, other, iou in diff.pairs:
+            kind = "changed" if other in changed else "same"
+            yield {"kind": kind, "iou": iou, **_told(before[label], "before")} | _told(
+                after[other], "after"
+            )
+        yield from ({"kind": "lost", **_told(before[label], "before")} for label in diff.lost)
+        yield from ({"kind": "gained", **_told(after[label], "after")} for label in diff.gained)
+
+    def _by_label(self, image: Row | None) -> dict[int, Row]:
+        assert image is not None
+        return {row["label"]: row for row in self._snapshot.objects_of(image)}
+
+
+def _told(row: Row, when: str) -> dict[str, Any]:
+    return {f"{name}_{when}": row[name] for name, _ in _TWICE}
