@@ -83,6 +83,11 @@ class Totals:
         """The images with the most differences, these first."""
         return list(self._most)
 
+    @property
+    def _one_sided(self) -> str:
+        found = self.objects
+        return f"{found.lost:,} lost, {found.gained:,} gained: {self.share:.2%} differ"
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "before": self.before,
@@ -103,8 +108,7 @@ class Totals:
             f"  {self.images:,} images in both, {self.unlike:,} of them with differences",
             *(f"  {count:,} not compared: {why}" for why, count in sorted(self.problems.items())),
             f"  {found.before:,} objects before, {found.after:,} after",
-            f"  {found.same:,} same, {found.changed:,} changed, "
-             f"{found.lost:,} lost, {found.gained:,} gained: {self.share:.2%} differ",
+            f"  {found.same:,} same, {found.changed:,} changed, {self._one_sided}",
         ]
         if self.most:
             lines.append("  changed    lost  gained  image")
