@@ -4,7 +4,7 @@
     from segpipe.spec import RunSpec
 
     summary = segpipe.run(RunSpec(source="photos/", store="results/"))
-    snapshot = segpipe.open_store("results/")
+    archive = segpipe.open_store("results/")
 
 Importing this package loads nothing heavy; what a call needs is imported by the call.
 """
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from segpipe.archive import Archive
     from segpipe.execution import Progress
     from segpipe.records import RunSummary
     from segpipe.spec import RunSpec
-    from segpipe.store import Snapshot
 
 __all__ = ["open_store", "run"]
 
@@ -50,12 +50,13 @@ def run(spec: RunSpec, observe: Callable[[Progress], None] | None = None) -> Run
     return summary
 
 
-def open_store(path: str | Path) -> Snapshot:
-    """The results in a store as of now; see `segpipe.store.snapshot.Snapshot`.
+def open_store(path: str | Path) -> Archive:
+    """The results in a store as of now; see `segpipe.archive`.
 
     Raises:
         SpecError: there is no store at `path`.
     """
-    from segpipe.store import open_store
+    from segpipe.archive import Archive
+    from segpipe.store.snapshot import open_files
 
-    return open_store(path)
+    return Archive(open_files(path))

@@ -1,9 +1,8 @@
-"""`segpipe query`, `show`, `overlay`, `eval`, `export`, `models`: what came of it."""
+"""`segpipe show`, `overlay`, `eval`, `export`, `models`: what came of it."""
 
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -15,48 +14,10 @@ from segpipe.cli.options import AsJson, OfModel, Store
 
 looking = typer.Typer(rich_markup_mode=None)
 
-QUERY_BYTES = 2 << 30
-"""Memory of a query."""
-
-
-class QueryFormat(StrEnum):
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
-    PARQUET = "parquet"
-
 
 class ExportFormat(StrEnum):
     PNG = "png"
     COCO = "coco"
-
-
-@looking.command()
-def query(
-    store: Store,
-    sql: Annotated[str, typer.Argument(help="One SELECT.")],
-    format: Annotated[  # noqa: A002 - the option's name
-        QueryFormat, typer.Option(help="How to print the answer.")
-    ] = QueryFormat.TABLE,
-) -> None:
-    """Ask a question in SQL (DuckDB), read-only.
-
-    Views: images, objects, runs; latest_images and latest_objects hold the newest result of each
-    image.
-
-    \b
-    segpipe query results/ "SELECT reason, count(*) FROM images GROUP BY reason"
-    segpipe query results/ "SELECT * FROM latest_objects WHERE area > 500" --format csv
-    """
-    import segpipe
-    from segpipe.query import format_table
-    from segpipe.query import query as ask
-    from segpipe.query.address_space import limited_address_space
-
-    snapshot = segpipe.open_store(store)
-    with limited_address_space(QUERY_BYTES):
-        answer = ask(snapshot, sql, memory_limit=f"{QUERY_BYTES}B")
-    format_table(answer, format.value, sys.stdout)
 
 
 @looking.command()

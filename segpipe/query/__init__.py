@@ -2,12 +2,13 @@
 
     table = query(open_store("results"), "SELECT path, n_objects FROM latest_images")
 
-Views: `images` and `objects` (every result of every run; columns in `segpipe.schema`), `runs` (one
-row per run), `latest_images` (of each image the row with the greatest run_id) and
-`latest_objects` (the objects of exactly these).
+Views: `images` and `objects` (every result of every run), `runs` (one row per run),
+`missing_images` (gone from their place), `latest_images` (of each image the row with the greatest
+run_id) and `latest_objects` (the objects of exactly these). `describe()` lists their columns.
 """
 
 from segpipe.query.execute import query
 from segpipe.query.output import format_table
+from segpipe.query.views import describe
 
-__all__ = ["format_table", "query"]
+__all__ = ["describe", "format_table", "query"]

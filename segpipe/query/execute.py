@@ -6,6 +6,7 @@ import contextlib
 import re
 import tempfile
 import threading
+from collections.abc import Mapping
 from concurrent.futures import Future, wait
 
 import duckdb
@@ -29,6 +30,7 @@ def query(
     memory_limit: str = "2GB",
     seconds: float = 60.0,
     threads: int | None = None,
+    parameters: Mapping[str, object] | None = None,
 ) -> pa.Table:
     """Answer one read-only SELECT over the views of a snapshot; see the package for their names.
 
@@ -38,6 +40,7 @@ def query(
             such as `repeat` makes: `address_space` has a ceiling for that.
         seconds: after which the query is stopped.
         threads: for DuckDB; None for one per core.
+        parameters: values of `$name` in the query: numbers, texts, truth values, None.
 
     Raises:
         SpecError: not one read-only SELECT, an error in it, or a limit reached, such as
@@ -60,7 +63,7 @@ def query(
             ):
                 connection.execute("SET temp_directory = ?", [scratch])
                 create_views(connection, snapshot)
-                answer = _answer(connection, sql)
+                answer = _answer(connection, sql, parameters or {})
         except BaseException as error:
             result.set_exception(error)
         else:
@@ -93,11 +96,13 @@ def _connect(memory_limit: str, threads: int | None) -> duckdb.DuckDBPyConnectio
     return duckdb.connect(":memory:", config=config)
 
 
-def _answer(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
+def _answer(
+    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, object]
+) -> pa.Table:
     try:
         check_statement(connection, sql)
         # A relation is read batch by batch, so that a huge result is refused before it is made.
-        reader = connection.sql(sql).to_arrow_reader(_BATCH_ROWS)
+        reader = connection.sql(sql, params=dict(parameters)).to_arrow_reader(_BATCH_ROWS)
         batches, size = [], 0
         for batch in reader:
             batches.append(batch)

@@ -11,7 +11,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from segpipe.errors import StoreError
+from segpipe.errors import SpecError, StoreError
 from segpipe.schema import TABLES, arrow_schema
 
 VIEWS = ("images", "objects", "runs", "missing_images", "latest_images", "latest_objects")
@@ -29,28 +29,30 @@ SEMI JOIN latest_images USING (image_id, run_id, chunk_id)
 # Without a time zone, so that results do not depend on that of the session.
 _UTC = pa.timestamp("ms")
 
-# Column of `runs`, its type, and where it is in a record.
-_RUNS: tuple[tuple[str, pa.DataType, tuple[str, ...]], ...] = (
-    ("run_id", pa.string(), ("run_id",)),
-    ("status", pa.string(), ("status",)),
-    ("started", _UTC, ("started",)),
-    ("ended", _UTC, ("ended",)),
-    ("model", pa.string(), ("segment_spec", "model", "name")),
-    ("spec_id", pa.string(), ("spec_id",)),
-    ("images", pa.int64(), ("summary", "images")),
-    ("ok", pa.int64(), ("summary", "ok")),
-    ("failed", pa.int64(), ("summary", "failed")),
-    ("skipped", pa.int64(), ("summary", "skipped")),
-    ("objects", pa.int64(), ("summary", "objects")),
-    ("seconds", pa.float64(), ("summary", "seconds")),
-    ("images_per_second", pa.float64(), ("summary", "images_per_second")),
-    ("source", pa.string(), ("run_spec", "source")),
-    ("device", pa.string(), ("device", "name")),
-    ("precision", pa.string(), ("device", "precision")),
-    ("weights_sha256", pa.string(), ("segment_spec", "model", "weights_sha256")),
-    ("segpipe_version", pa.string(), ("environment", "segpipe")),
-    ("error", pa.string(), ("error",)),
-)
+# Column of `runs`, its type, its unit, what it means, and where it is in a record.
+_RUNS: tuple[tuple[str, pa.DataType, str, str, tuple[str, ...]], ...] = (
+    ("run_id", pa.string(), "", "sorts by start time", ("run_id",)),
+    ("status", pa.string(), "", "completed, failed, interrupted, running, died, forgotten",
+     ("status",)),
+    ("started", _UTC, "UTC", "", ("started",)),
+    ("ended", _UTC, "UTC", "null while it is going on", ("ended",)),
+    ("model", pa.string(), "", "name of the model", ("segment_spec", "model", "name")),
+    ("spec_id", pa.string(), "", "sha256 of all that can change a result", ("spec_id",)),
+    ("images", pa.int64(), "", "in the collection", ("summary", "images")),
+    ("ok", pa.int64(), "", "images segmented by this run", ("summary", "ok")),
+    ("failed", pa.int64(), "", "images that failed in this run", ("summary", "failed")),
+    ("skipped", pa.int64(), "", "images done by earlier runs", ("summary", "skipped")),
+    ("objects", pa.int64(), "", "found by this run", ("summary", "objects")),
+    ("seconds", pa.float64(), "s", "from its start to its end", ("summary", "seconds")),
+    ("images_per_second", pa.float64(), "1/s", "", ("summary", "images_per_second")),
+    ("source", pa.string(), "", "the collection, as it was asked for", ("run_spec", "source")),
+    ("device", pa.string(), "", "the processor's own name", ("device", "name")),
+    ("precision", pa.string(), "", "fp32, bf16 or int8", ("device", "precision")),
+    ("weights_sha256", pa.string(), "", "null where the model has none",
+     ("segment_spec", "model", "weights_sha256")),
+    ("segpipe_version", pa.string(), "", "", ("environment", "segpipe")),
+    ("error", pa.string(), "", "why it failed; else null", ("error",)),
+)  # fmt: skip
 
 
 class Tables(Protocol):
@@ -60,6 +62,34 @@ class Tables(Protocol):
     def dataset(self, table: str) -> ds.Dataset: ...
     def records(self) -> list[dict[str, Any]]: ...
     def missing_images(self, records: Iterable[dict[str, Any]]) -> pa.Table: ...
+
+
+def describe(view: str | None = None) -> pa.Table:
+    """A row per column of every view, or of one: view, column, type, unit, meaning.
+
+    Raises:
+        SpecError: there is no such view.
+    """
+    if view not in (None, *VIEWS):
+        raise SpecError(f"no view {view!r}; there are: {', '.join(VIEWS)}")
+    rows = [("runs", name, str(kind), unit, meaning) for name, kind, unit, meaning, _ in _RUNS]
+    missing = (
+        ("image_id", "derived from the uri; the same in every run"),
+        ("uri", "where the image was read, percent-encoded"),
+        ("path", "path relative to the collection"),
+        ("since", "run that noticed first that the image was gone"),
+    )
+    rows += [("missing_images", name, "string", "", meaning) for name, meaning in missing]
+    for name in VIEWS:
+        columns = TABLES.get(name.removeprefix("latest_"), ())
+        rows += [(name, c.name, str(c.type), c.unit, c.meaning) for c in columns]
+        if name == "latest_images":
+            rows.append((name, "missing_since", "string", "", f"{missing[-1][1]}; or null"))
+    rows = sorted(
+        (row for row in rows if view in (None, row[0])), key=lambda row: VIEWS.index(row[0])
+    )
+    names = ("view", "column", "type", "unit", "meaning")
+    return pa.table(dict(zip(names, zip(*rows, strict=True), strict=True)))
 
 
 def create_views(connection: duckdb.DuckDBPyConnection, tables: Tables) -> None:
@@ -89,8 +119,8 @@ def runs_table(records: Iterable[Mapping[str, Any]]) -> pa.Table:
     Raises:
         StoreError: a record holds something of another type.
     """
-    rows = [{name: _look_up(record, path) for name, _, path in _RUNS} for record in records]
-    schema = pa.schema([(name, kind) for name, kind, _ in _RUNS])
+    rows = [{name: _look_up(record, path) for name, *_, path in _RUNS} for record in records]
+    schema = pa.schema([(name, kind) for name, kind, *_ in _RUNS])
     as_read, with_zone = (
         pa.schema([field.with_type(kind) if field.type == _UTC else field for field in schema])
         for kind in (pa.string(), pa.timestamp("ms", "UTC"))

@@ -24,10 +24,19 @@ def draw_image(snapshot: Snapshot, name: str) -> Image.Image:
         InputError: the image is gone, or is not the one that was segmented.
     """
     row = snapshot.find_image(name)
-    labels = snapshot.label_image(row)
-    semantic = snapshot.semantic(row)
-    image = read_source(row)
-    drawn = overlay(image.pixels, labels, snapshot.objects_of(row), semantic=semantic)
+    snapshot.label_image(row)  # one that failed is told before its image is read
+    return draw_row(snapshot, row, read_source(row))
+
+
+def draw_row(snapshot: Snapshot, row: Row, source: DecodedImage) -> Image.Image:
+    """The same of one result.
+
+    Args:
+        row: of `images`, `ok`.
+        source: the image that it was made from.
+    """
+    labels, semantic = snapshot.label_image(row), snapshot.semantic(row)
+    drawn = overlay(source.pixels, labels, snapshot.objects_of(row), semantic=semantic)
     return Image.fromarray(drawn)
 
 
@@ -37,8 +46,21 @@ def read_source(row: Row) -> DecodedImage:
     Raises:
         InputError: it cannot be read, or its bytes are others than those that were segmented.
     """
-    with Reader(Limits()) as reader:
+    with Reader(limits_of(row)) as reader:
         return read_again(reader, row)
+
+
+def limits_of(*rows: Row) -> Limits:
+    """What an image with a result may cost to be read again: no less than it did then."""
+    known = Limits()
+    pixels = max((row["height"] * row["width"] for row in rows if row["height"]), default=0)
+    size = max((row["size_bytes"] for row in rows), default=0)
+    return known.model_copy(
+        update={
+            "max_pixels": max(known.max_pixels, pixels),
+            "max_file_bytes": max(known.max_file_bytes, size),
+        }
+    )
 
 
 def read_again(reader: Reader, row: Row) -> DecodedImage:

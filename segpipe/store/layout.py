@@ -9,6 +9,7 @@ compacted/<number>.json           a compaction: which chunks its parts hold
 compacted/<number>.<attempt>/     its parts, objects-0000.parquet, images-0000.parquet, ...
 forgetting/<run_id>.json          a run whose results are being removed
 leases/<run_id>.json              a run that is alive, renewed while it is
+queries/<name>.sql                a question that somebody keeps here
 told/<run_id>.<what>              a run that was seen to die or to hang, and people were told
 runs/<run_id>/                    plan, record, chunk results, RO-Crate, missing images, tombstone
                                   of what was forgotten, sums; of a night's last run the report,
@@ -34,6 +35,7 @@ FORGETTING = "forgetting"
 LEASES = "leases"
 TOLD = "told"
 RUNS = "runs"
+QUERIES = "queries"
 
 MASKS_ROOT = json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}}).encode()
 """Content of `masks.zarr/zarr.json`."""

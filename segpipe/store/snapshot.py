@@ -7,7 +7,7 @@ import functools
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,9 @@ from segpipe.store.masks import MaskStack
 from segpipe.store.missing import missing_images
 from segpipe.store.tombstones import hidden_chunks, is_forgotten
 
+if TYPE_CHECKING:
+    import zarr
+
 Row = dict[str, Any]
 
 
@@ -35,7 +38,7 @@ class Snapshot:
 
     def __init__(self, files: Files, model: str | None = None) -> None:
         self.files = files
-        self._model = model
+        self.model = model
         hidden = hidden_chunks(files)
         self._compaction = newest_compaction(files)
         if self._compaction and not self._compaction.chunks.isdisjoint(hidden):
@@ -45,14 +48,14 @@ class Snapshot:
         self._chunk_objects = functools.lru_cache(maxsize=4)(self._read_chunk_objects)
         self._stack = functools.lru_cache(maxsize=4)(functools.partial(MaskStack, files))
 
-    def of_chunks(self, chunk_ids: Iterable[str]) -> Snapshot:
+    def of_chunks(self, chunk_ids: Iterable[str]) -> Self:
         """The same store with these chunks alone, as far as it has them."""
         part = copy.copy(self)
         part.chunk_ids = tuple(sorted(set(self.chunk_ids).intersection(chunk_ids)))
         part._compaction = None
         return part
 
-    def of_run(self, run_id: str) -> Snapshot:
+    def of_run(self, run_id: str) -> Self:
         """The same store with the results of one run alone.
 
         Raises:
@@ -67,7 +70,7 @@ class Snapshot:
             )
         return self.of_chunks(pc.unique(rows["chunk_id"]).to_pylist())
 
-    def of_model(self, model: str | None) -> Snapshot:
+    def of_model(self, model: str | None) -> Self:
         """The same store, where images have only the results of one model; None for all models.
 
         Raises:
@@ -79,7 +82,7 @@ class Snapshot:
         if model not in known:
             names = ", ".join(sorted(known)) or "none"
             raise SpecError(f"no results of model {model!r} in this store; it has: {names}")
-        return Snapshot(self.files, model)
+        return type(self)(self.files, model)
 
     def parts(self, table: str) -> list[str]:
         """Paths, relative to the store, of the Parquet files that hold `images` or `objects`.
@@ -170,8 +173,8 @@ class Snapshot:
         )
 
     def _images(self, where: pc.Expression, latest: bool = True) -> pa.Table:
-        if self._model is not None:
-            where &= ds.field("model") == self._model
+        if self.model is not None:
+            where &= ds.field("model") == self.model
         table = self.dataset("images").to_table(filter=where)
         if latest and len(table):
             newest = table.group_by("image_id").aggregate([("run_id", "max")])
@@ -198,6 +201,16 @@ class Snapshot:
             raise SpecError(f"{image['path']}: has no masks: {image['reason']}: {image['detail']}")
         shape = image["height"], image["width"]
         return self._stack(image[column]).read(image["mask_index"], shape)
+
+    def zarr_array(self, path: str) -> zarr.Array[Any]:
+        """The masks of a chunk as zarr-python opens them, (N, H, W), to read only.
+
+        Args:
+            path: as in the columns `mask_array` and `semantic_array`.
+        """
+        import zarr
+
+        return zarr.open_array(self.files.zarr(path), mode="r", zarr_format=3)
 
     def _read_chunk_objects(self, chunk_id: str) -> pa.Table:
         part = layout.published_part(chunk_id, "objects")

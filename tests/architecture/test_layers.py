@@ -42,6 +42,7 @@ LAYERS = [
         "planner",
         "report",
         "query",
+        "archive",
         "export",
         "training",
         "bench",
@@ -60,7 +61,7 @@ ROOMS = {
     "segmentation_models_pytorch": ("segmenters", "training", "bench.networks"),
     "zarr": ("store", "readers"),
     "obstore": ("buckets", "store"),
-    "dask": ("engine",),
+    "dask": ("engine", "archive"),
     "distributed": ("engine",),
     "prefect": ("flows",),
 }

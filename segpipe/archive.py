@@ -1,0 +1,221 @@
+"""The results in a store, for analysis in Python: what `segpipe.open_store` returns.
+
+    archive = segpipe.open_store("results/")
+    cells = archive.objects(columns=["image_id", "label", "area"], where="area > 500").pandas()
+    mask = archive.mask(cells.image_id[0], cells.label[0])
+
+Nothing is read before it is asked for. All that a `Snapshot` has is here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from segpipe.errors import SpecError
+from segpipe.masks.rle import decode
+from segpipe.query import query
+from segpipe.records import Pixels
+from segpipe.report.picture import read_source
+from segpipe.store.snapshot import Row, Snapshot
+
+if TYPE_CHECKING:
+    import dask.array as da
+    import duckdb
+    import pandas as pd
+    import polars as pl
+
+Labels = npt.NDArray[np.unsignedinteger[Any]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """Rows of `images` or `objects`, which are read when they are asked for.
+
+    Attributes:
+        sql: the query that reads them.
+        parameters: of the query.
+    """
+
+    archive: Archive
+    sql: str
+    parameters: Mapping[str, object]
+
+    def arrow(self) -> pa.Table:
+        """
+        Raises:
+            SpecError: an error in `columns` or `where`, or the rows are more than 1 GB.
+        """
+        return query(self.archive, self.sql, parameters=self.parameters)
+
+    def pandas(self) -> pd.DataFrame:
+        """As Arrow-backed columns, which keep nulls and integers apart."""
+        import_optional("pandas")
+        import pandas as pd
+
+        return self.arrow().to_pandas(types_mapper=pd.ArrowDtype)
+
+    def polars(self) -> pl.DataFrame:
+        import_optional("polars")
+        import polars as pl
+
+        return pl.DataFrame(self.arrow())
+
+    def duckdb(self, connection: duckdb.DuckDBPyConnection | None = None) -> Any:
+        """A relation, to ask further questions with.
+
+        Args:
+            connection: that it will belong to; None for DuckDB's own default one.
+        """
+        import duckdb
+
+        return duckdb.from_arrow(self.arrow(), connection=connection or duckdb.default_connection())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stack:
+    """The masks of one chunk, as they lie in the store; nothing is read before `compute`.
+
+    Attributes:
+        images: rows of `images`, in the order of the first axis.
+        labels: (N, H, W) Dask array, uint16 or uint32, padded with 0 to the largest image.
+        semantic: (N, H, W) uint8 class per pixel; None where the model has none.
+    """
+
+    images: tuple[Row, ...]
+    labels: da.Array
+    semantic: da.Array | None
+
+
+class Archive(Snapshot):
+    """A snapshot with tables, pixels and masks by name."""
+
+    def images(
+        self, columns: Sequence[str] | None = None, where: str = "true", latest: bool = True,
+        **parameters: object,
+    ) -> Rows:  # fmt: skip
+        """Rows of `images`: one for each image.
+
+        Args:
+            columns: names, as in `segpipe query --schema`; None for all.
+            where: a condition in SQL; `$name` stands for a value in `parameters`.
+            latest: only the newest result of each image.
+        """
+        return self._rows("images", columns, where, latest, parameters)
+
+    def objects(
+        self, columns: Sequence[str] | None = None, where: str = "true", latest: bool = True,
+        **parameters: object,
+    ) -> Rows:  # fmt: skip
+        """Rows of `objects`, as `images`."""
+        return self._rows("objects", columns, where, latest, parameters)
+
+    def image(self, image: str | Row) -> Pixels:
+        """(H, W, C) the pixels that were segmented, read again from where they were.
+
+        Args:
+            image: a row of `images`, or image_id, path in the collection, uri, or file name.
+
+        Raises:
+            InputError: it cannot be read, or is not the one that was segmented.
+        """
+        return read_source(self._row(image)).pixels
+
+    def label_image(self, image: str | Row) -> Labels:
+        """(H, W) uint16 or uint32: 0 is background, 1..N are the objects.
+
+        Args:
+            image: as for `image`; by name it is the newest result.
+
+        Raises:
+            SpecError: there is no such image, or it failed.
+        """
+        return super().label_image(self._row(image))
+
+    def semantic(self, image: str | Row) -> Labels | None:
+        """(H, W) uint8 class per pixel, or None where the model has none."""
+        return super().semantic(self._row(image))
+
+    def mask(self, image: str | Row, label: int) -> npt.NDArray[np.bool_]:
+        """(H, W): the whole object, parts that others hide included.
+
+        Raises:
+            SpecError: there is no such object.
+        """
+        row = self._row(image)
+        for one in self.objects_of(row):
+            if one["label"] == label:
+                if one["rle"] is not None:
+                    return decode(one["rle"], (row["height"], row["width"]))
+                return np.asarray(self.label_image(row) == label, np.bool_)
+        raise SpecError(f"{row['path']}: has no object {label}; it has {row['n_objects']}")
+
+    def stacks(self) -> Iterator[Stack]:
+        """The masks of all chunks, for work on many images at once."""
+        import dask.array as da
+
+        for chunk_id in self.chunk_ids:
+            rows = self.of_chunks([chunk_id]).image_rows(latest=False)
+            images = sorted(
+                (row for row in rows if row["mask_array"]), key=lambda row: row["mask_index"]
+            )
+            if not images:
+                continue
+            labels, semantic = (images[0][name] for name in ("mask_array", "semantic_array"))
+            yield Stack(
+                tuple(images),
+                da.from_array(self.zarr_array(labels), name=False),
+                da.from_array(self.zarr_array(semantic), name=False) if semantic else None,
+            )
+
+    def _row(self, image: str | Row) -> Row:
+        return self.find_image(image) if isinstance(image, str) else image
+
+    def _rows(
+        self, table: str, columns: Sequence[str] | None, where: str, latest: bool,
+        parameters: Mapping[str, object],
+    ) -> Rows:  # fmt: skip
+        names = ", ".join(_quoted(name) for name in columns) if columns else "*"
+        source = f"latest_{table}" if latest else table
+        if self.model is not None:
+            source = _OF_MODEL[source]
+            parameters = {**parameters, "of_model": self.model}
+        order = "image_id, run_id" + (", label" if table == "objects" else "")
+        # What is not one condition is refused by the parser, as two statements or none.
+        sql = f"SELECT {names} FROM {source} WHERE (\n{where}\n) ORDER BY {order}"  # noqa: S608
+        return Rows(self, sql, parameters)
+
+
+_IMAGES = "SELECT * FROM images WHERE model = $of_model"
+_NEWEST = (
+    f"{_IMAGES} QUALIFY row_number() OVER "
+    "(PARTITION BY image_id ORDER BY run_id DESC, chunk_id DESC) = 1"
+)
+_OBJECTS = "SELECT objects.* FROM objects SEMI JOIN ({}) USING (image_id, run_id, chunk_id)"
+_OF_MODEL = {
+    "images": f"({_IMAGES})",
+    "latest_images": f"({_NEWEST})",
+    "objects": f"({_OBJECTS.format(_IMAGES)})",
+    "latest_objects": f"({_OBJECTS.format(_NEWEST)})",
+}
+"""View -> the same of one model."""
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def import_optional(package: str) -> None:
+    """
+    Raises:
+        SpecError: it is not installed.
+    """
+    from importlib.util import find_spec
+
+    if find_spec(package) is None:
+        raise SpecError(f"{package} is not installed: pip install {package}; or use arrow()")

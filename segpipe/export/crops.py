@@ -1,0 +1,236 @@
+"""The pixels that the rows of a query are about: crops of objects, overlays of images.
+
+Each image is read once, in the order in which the masks lie. One that is gone, or is not the one
+that was segmented, is named in the summary, and the others are written.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.dataset as ds
+import tifffile
+from PIL import Image
+
+from segpipe.errors import InputError, SpecError
+from segpipe.export.files import write_below
+from segpipe.export.naming import Naming
+from segpipe.geometry import Box
+from segpipe.masks.rle import decode
+from segpipe.query import format_table
+from segpipe.readers import Reader
+from segpipe.records import DecodedImage, Pixels
+from segpipe.report.picture import draw_row, limits_of, read_again
+from segpipe.store.snapshot import Row, Snapshot
+
+INDEX = "index.csv"
+
+
+@dataclass(slots=True)
+class PicturesWritten:
+    """What was written, and what could not be.
+
+    Attributes:
+        written: crops, or overlays.
+        images: read for them.
+        left_out: path of an image -> why nothing of it was written.
+    """
+
+    out: str
+    what: str
+    written: int = 0
+    images: int = 0
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def to_text(self) -> str:
+        """For a terminal, free of markup."""
+        lines = [f"{self.out}: {self.written:,} {self.what} from {self.images:,} images"]
+        for path, why in list(self.left_out.items())[:20]:
+            lines.append(f"  nothing of {path}: {why}")
+        if len(self.left_out) > 20:
+            lines.append(f"  nothing of {len(self.left_out) - 20:,} other images")
+        return "\n".join(lines)
+
+
+def write_overlays(snapshot: Snapshot, answer: pa.Table, out: Path) -> PicturesWritten:
+    """The overlay of each image in an answer: `a/b/c.tif` becomes `OUT/a/b/c.png`.
+
+    Args:
+        answer: with a column `image_id`; `run_id` or `chunk_id` beside it say which result is
+            meant, else it is the newest.
+
+    Raises:
+        SpecError: there is no such column, or a file cannot be written.
+    """
+    written = PicturesWritten(str(out), "overlays")
+    wanted = _rows(answer, ("image_id",))
+
+    def write(image: Row, source: DecodedImage, naming: Naming, _: Sequence[Row]) -> None:
+        picture = draw_row(snapshot, image, source)
+        write_below(out, naming.path_of(image, ".png"), partial(picture.save, format="PNG"))
+        written.written += 1
+
+    _for_each_image(snapshot, wanted, written, write)
+    return written
+
+
+def write_crops(snapshot: Snapshot, answer: pa.Table, out: Path, margin: int) -> PicturesWritten:
+    """The pixels of each object in an answer, with and without what lies around it.
+
+    Object 7 of `a/b/c.tif` becomes `OUT/a/b/c/7.png`, and `7.masked.png`, where all that is not
+    the object is transparent. Values are those of the image: 16-bit grey stays so, and is 0
+    outside the object; what PNG cannot hold becomes TIFF. `OUT/index.csv` has the rows of the
+    answer, each with the names of its files.
+
+    Args:
+        answer: with the columns `image_id` and `label`; see `write_overlays`.
+        margin: pixels around the object, as far as the image has them.
+
+    Raises:
+        SpecError: as `write_overlays`.
+    """
+    written = PicturesWritten(str(out), "objects")
+    wanted = _rows(answer, ("image_id", "label"))
+    index: list[Row] = []
+
+    def write(image: Row, source: DecodedImage, naming: Naming, rows: Sequence[Row]) -> None:
+        labels = snapshot.label_image(image)
+        objects = {one["label"]: one for one in snapshot.objects_of(image)}
+        folder = naming.path_of(image, "")
+        for row in rows:
+            if (one := objects.get(row["label"])) is None:
+                written.left_out[f"{image['path']}, object {row['label']}"] = "there is none"
+                continue
+            box = _box(one).grow(margin).clip(labels.shape)
+            pixels, mask = source.pixels[box.slices], _mask(one, labels, box)
+            files: Row = {}
+            for name, suffix, crop in (
+                ("crop", "", pixels),
+                ("masked", ".masked", _cut_out(pixels, mask)),
+            ):
+                path = folder / f"{row['label']}{suffix}{_suffix(crop)}"
+                write_below(out, path, partial(_encode, crop))
+                files[name] = str(path)
+            index.append({**row, **files})
+            written.written += 1
+
+    _for_each_image(snapshot, wanted, written, write)
+    if index:
+        table = pa.Table.from_pylist(index)
+        write_below(out, PurePosixPath(INDEX), partial(_write_index, table))
+    return written
+
+
+def _rows(answer: pa.Table, needed: Sequence[str]) -> list[Row]:
+    absent = [name for name in needed if name not in answer.column_names]
+    if absent:
+        raise SpecError(
+            f"the answer has no column {' and '.join(absent)}; select {', '.join(needed)} (and "
+            "chunk_id, where an older result is meant)"
+        )
+    rows: list[Row] = answer.to_pylist()
+    if empty := sum(any(row[name] is None for name in needed) for row in rows):
+        raise SpecError(f"{empty:,} rows of the answer have no {' or '.join(needed)}")
+    return rows
+
+
+Write = Callable[[Row, DecodedImage, Naming, Sequence[Row]], None]
+
+
+def _for_each_image(
+    snapshot: Snapshot, wanted: Sequence[Row], written: PicturesWritten, write: Write
+) -> None:
+    images = dict(_images(snapshot, wanted))
+    groups: dict[str, list[Row]] = {}
+    for row in wanted:
+        groups.setdefault(_result(row), []).append(row)
+    naming = Naming(images.values())
+    order = sorted(images.items(), key=lambda one: (one[1]["mask_array"] or "", one[1]["path"]))
+    with Reader(limits_of(*images.values()), isolated=True) as reader:
+        for key, image in order:
+            if image["status"] != "ok":
+                written.left_out[image["path"]] = f"it failed: {image['reason']}"
+                continue
+            try:
+                source = read_again(reader, image)
+            except InputError as error:
+                written.left_out[image["path"]] = error.detail
+                continue
+            written.images += 1
+            write(image, source, naming, groups[key])
+
+
+def _result(row: Row) -> str:
+    """Which result of an image a row of an answer means."""
+    return "|".join(str(row.get(name) or "") for name in ("image_id", "run_id", "chunk_id"))
+
+
+def _images(snapshot: Snapshot, wanted: Sequence[Row]) -> Iterator[tuple[str, Row]]:
+    """The rows of `images` that an answer is about.
+
+    Raises:
+        SpecError: there is no such result.
+    """
+    ids = pa.array({row["image_id"] for row in wanted}, pa.string())
+    found: dict[str, list[Row]] = {}
+    for row in (
+        snapshot.dataset("images").to_table(filter=ds.field("image_id").isin(ids)).to_pylist()
+    ):
+        found.setdefault(row["image_id"], []).append(row)
+    for key, row in {_result(row): row for row in wanted}.items():
+        named = [(name, row[name]) for name in ("run_id", "chunk_id") if row.get(name)]
+        results = [
+            one for one in found.get(row["image_id"], ()) if all(one[k] == v for k, v in named)
+        ]
+        if not results:
+            raise SpecError(f"the answer names a result that is not in this store: {row}")
+        yield key, max(results, key=lambda one: (one["run_id"], one["chunk_id"]))
+
+
+def _box(one: Row) -> Box:
+    return Box(*(one[f"bbox_{end}"] for end in ("y0", "x0", "y1", "x1")))
+
+
+def _mask(one: Row, labels: npt.NDArray[Any], box: Box) -> npt.NDArray[np.bool_]:
+    """(h, w) of the whole object, in a box."""
+    if one["rle"] is None:
+        return np.asarray(labels[box.slices] == one["label"], np.bool_)
+    return decode(one["rle"], (labels.shape[0], labels.shape[1]))[box.slices]
+
+
+def _cut_out(pixels: Pixels, mask: npt.NDArray[np.bool_]) -> Pixels:
+    """What is not the object transparent, where PNG can say that, by a channel more; else 0."""
+    if pixels.dtype == np.uint8:
+        return np.dstack([pixels, np.where(mask, 255, 0).astype(np.uint8)])
+    return np.where(mask[..., None], pixels, np.zeros((), pixels.dtype))
+
+
+def _suffix(pixels: Pixels) -> str:
+    grey16 = pixels.dtype == np.uint16 and pixels.shape[2] == 1
+    return ".png" if pixels.dtype == np.uint8 or grey16 else ".tif"
+
+
+def _encode(pixels: Pixels, file: BinaryIO) -> None:
+    """(H, W, C): grey or colour, of bytes also with a last channel that is opacity."""
+    plane = pixels.squeeze(2) if pixels.shape[2] == 1 else pixels
+    if _suffix(pixels) == ".tif":
+        tifffile.imwrite(file, plane)
+    else:
+        Image.fromarray(plane).save(file, "PNG")
+
+
+def _write_index(table: pa.Table, file: BinaryIO) -> None:
+    text = io.TextIOWrapper(file, "utf-8", newline="")
+    format_table(table, "csv", text)
+    text.detach()
