@@ -82,7 +82,7 @@ def describe(view: str | None = None) -> pa.Table:
     rows += [("missing_images", name, "string", "", meaning) for name, meaning in missing]
     for name in VIEWS:
         columns = TABLES.get(name.removeprefix("latest_"), ())
-        rows += [(name, c.name, str(c.type), c.unit, c.meaning) for c in columns]
+        rows += [(name, c.name, _type(c.type), c.unit, c.meaning) for c in columns]
         if name == "latest_images":
             rows.append((name, "missing_since", "string", "", f"{missing[-1][1]}; or null"))
     rows = sorted(
@@ -90,6 +90,10 @@ def describe(view: str | None = None) -> pa.Table:
     )
     names = ("view", "column", "type", "unit", "meaning")
     return pa.table(dict(zip(names, zip(*rows, strict=True), strict=True)))
+
+
+def _type(kind: pa.DataType) -> str:
+    return str(kind).replace("item: ", "")
 
 
 def create_views(connection: duckdb.DuckDBPyConnection, tables: Tables) -> None:
