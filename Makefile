@@ -18,6 +18,12 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[dev,train]"
 	@touch $@
 
+# Readers of what is exported, whose requirements fit none of ours: a place of their own.
+.venv-foreign/.ready: tests/foreign/requirements.txt
+	@test -x .venv-foreign/bin/python || $(PYTHON) -m venv .venv-foreign
+	.venv-foreign/bin/python -m pip install --quiet --requirement $<
+	@touch $@
+
 demo: venv
 	$(BIN)/segpipe demo --out demo
 
@@ -26,7 +32,7 @@ gates: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: gates
+test: gates .venv-foreign/.ready
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 # The faults that `make test` injects by the hundred, by the thousand: about an hour.
@@ -38,4 +44,4 @@ check-install:
 	PYTHON=$(PYTHON) tests/plain_install.sh
 
 clean:
-	rm -rf .venv demo build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-foreign demo build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
