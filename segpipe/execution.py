@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.dataset as ds
 
@@ -48,6 +48,7 @@ from segpipe.store.sums import seal, unseal
 
 if TYPE_CHECKING:
     from segpipe.engine import Staff
+    from segpipe.segmenters.base import Segmenter
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +158,15 @@ class Run:
         finally:
             self._workers = staff.kinds
         staff.dismiss()
+
+    def process_here(self, segmenter: Segmenter[Any, Any]) -> Iterator[Progress]:
+        """Do the plan in this process, with a segmenter that is not built from a spec."""
+        from segpipe.pipeline import process_chunk
+
+        for chunk in self._chunks():
+            self._tally.add(process_chunk(chunk, segmenter, self.files, self.run_id))
+            self._moved()
+            yield self.progress
 
     @property
     def progress(self) -> Progress:
@@ -298,6 +308,8 @@ def failed_runs(store: str) -> list[RunSpec]:
     specs = []
     for spec_id in failed_specs(snapshot):
         record = newest[spec_id]
+        if record["segment_spec"]["model"]["kind"] == "truth":
+            continue  # `segpipe import` brings it again
         values = {**record["run_spec"], "store": store, "retry": True}
         spec = parse(RunSpec, values, f"the record of run {record['run_id']}")
         if resolve(spec).spec.spec_id != spec_id:

@@ -14,6 +14,7 @@ import typer
 from segpipe.cli.bench import bench
 from segpipe.cli.comparing import comparing
 from segpipe.cli.deploying import deploying
+from segpipe.cli.importing import importing
 from segpipe.cli.keeping import keeping
 from segpipe.cli.looking import looking
 from segpipe.cli.making_models import making_models
@@ -40,6 +41,7 @@ for commands in (
     querying,
     looking,
     comparing,
+    importing,
     sharing,
     reporting,
     making_models,

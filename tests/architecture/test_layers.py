@@ -43,6 +43,7 @@ LAYERS = [
         "report",
         "query",
         "archive",
+        "truth",
         "export",
         "training",
         "bench",
