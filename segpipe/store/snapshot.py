@@ -182,7 +182,8 @@ class Snapshot:
             where &= ds.field("model") == self.model
         elif latest and not self._of_run:
             # A truth that was imported later is no newer result.
-            where &= ~pc.match_substring_regex(ds.field("model"), "^truth(-.*)?$")
+            model = pc.coalesce(ds.field("model"), ds.scalar(""))
+            where &= ~pc.match_substring_regex(model, "^truth(-.*)?$")
         table = self.dataset("images").to_table(filter=where)
         if latest and len(table):
             newest = table.group_by("image_id").aggregate([("run_id", "max")])
