@@ -1,0 +1,65 @@
+"""`segpipe provenance`, `reproduce`: how results came to be, and whether they come again."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from segpipe.cli.options import AsJson, Store
+from segpipe.errors import SpecError
+
+provenance = typer.Typer(rich_markup_mode=None)
+
+Run = Annotated[str | None, typer.Option(help="Id of a run or its beginning, or `latest`.")]
+
+
+@provenance.command("provenance")
+def how(
+    store: Store,
+    object: Annotated[  # noqa: A002 - the option's name
+        str | None, typer.Option(help="IMAGE:LABEL, the image by id, path or file name.")
+    ] = None,
+    image: Annotated[str | None, typer.Option(help="image_id, path, uri or file name.")] = None,
+    run: Run = None,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Also read the image again, or all that the run committed."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say how an object, an image or a run came to be; exit 1 if a link does not hold any more.
+
+    Hashes of what lies in the store are computed again. Without an object, an image or a run, the
+    runs are listed and what each made.
+
+    \b
+    segpipe provenance results/
+    segpipe provenance results/ --object cells/a1.tif:7
+    segpipe provenance results/ --image cells/a1.tif --verify
+    segpipe provenance results/ --run latest --json
+    """
+    import segpipe
+    from segpipe.provenance.runs import find_run, list_runs, trace_run
+    from segpipe.provenance.trace import trace_image, trace_object
+    from segpipe.report.origin import chain_text, runs_text
+
+    if object and image:
+        raise SpecError("give --object or --image, not both")
+    snapshot = segpipe.open_store(store)
+    run_id = find_run(snapshot.files, run) if run else None
+    if object or image:
+        part = snapshot.of_run(run_id) if run_id else snapshot
+        chain = (
+            trace_object(part, object, verify) if object else trace_image(part, image or "", verify)
+        )
+    elif run_id:
+        chain = trace_run(snapshot, run_id, verify)
+    else:
+        runs = list(list_runs(snapshot))
+        typer.echo(json.dumps(runs) if as_json else runs_text(runs))
+        return
+    typer.echo(json.dumps(chain.to_dict()) if as_json else chain_text(chain))
+    if chain.broken:
+        raise typer.Exit(1)
