@@ -7,12 +7,13 @@ starts, when its work does, and when it ends, however it ends; the commits alone
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,10 @@ from segpipe.errors import SpecError
 from segpipe.planner import write_plans
 from segpipe.provenance.environment import describe_environment
 from segpipe.provenance.record import (
+    FLOW_FILE,
     Device,
     FailedImage,
+    Flow,
     PlanSummary,
     Status,
     WorkerKind,
@@ -222,6 +225,12 @@ class Run:
                 self._finish_record(status, error)
             raise
         self._finish_record("completed")
+
+    def led_by(self, flow: str, flow_run: str, source: bytes) -> None:
+        """Before `recorded`: keep the flow that leads this run, its source included."""
+        sha256 = hashlib.sha256(source).hexdigest()
+        self.files.replace(run_file(self.run_id, FLOW_FILE), source)
+        self._record = replace(self._record, flow=Flow(flow, flow_run, sha256))
 
     def _chunks(self) -> Iterator[Chunk]:
         return read_plan(self.files, self.run_id, self.model.spec.spec_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,6 +28,13 @@ def how(
         bool,
         typer.Option("--verify", help="Also read the image again, or all that the run committed."),
     ] = False,
+    crate: Annotated[
+        Path | None,
+        typer.Option(help="Write the RO-Crate of --run: a new folder, or a .zip to deposit."),
+    ] = None,
+    with_results: Annotated[
+        bool, typer.Option("--with-results", help="In the crate, the rows that the run made.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say how an object, an image or a run came to be; exit 1 if a link does not hold any more.
@@ -39,6 +47,7 @@ def how(
     segpipe provenance results/ --object cells/a1.tif:7
     segpipe provenance results/ --image cells/a1.tif --verify
     segpipe provenance results/ --run latest --json
+    segpipe provenance results/ --run latest --crate run.zip --with-results
     """
     import segpipe
     from segpipe.provenance.runs import find_run, list_runs, trace_run
@@ -49,6 +58,19 @@ def how(
         raise SpecError("give --object or --image, not both")
     snapshot = segpipe.open_store(store)
     run_id = find_run(snapshot.files, run) if run else None
+    if crate is not None or with_results:
+        if crate is None or run_id is None or object or image:
+            raise SpecError("--crate OUT [--with-results] goes with --run ID alone")
+        from segpipe.provenance.deposit import deposit
+
+        names = deposit(snapshot, run_id, crate, with_results)
+        files = [str(name) for name in names]
+        typer.echo(
+            json.dumps({"crate": str(crate), "run_id": run_id, "files": files})
+            if as_json
+            else "\n".join([str(crate), *(f"  {name}" for name in files)])
+        )
+        return
     if object or image:
         part = snapshot.of_run(run_id) if run_id else snapshot
         chain = (

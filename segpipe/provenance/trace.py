@@ -63,7 +63,9 @@ def _labels(row: Row, count: int) -> str:
 
 def _image_links(files: Files, row: Row, verify: bool) -> tuple[Link, ...]:
     runs = run_links(files, row["run_id"])
-    spec: Mapping[str, Any] = next((link.facts.get("values", {}) for link in runs if link.name == "spec"), {})
+    spec: Mapping[str, Any] = next(
+        (link.facts.get("values", {}) for link in runs if link.name == "spec"), {}
+    )
     return (
         _image(row, _limits(spec) if verify else None),
         *_chunk(files, row),
