@@ -85,3 +85,49 @@ def how(
     typer.echo(json.dumps(chain.to_dict()) if as_json else chain_text(chain))
     if chain.broken:
         raise typer.Exit(1)
+
+
+@provenance.command()
+def reproduce(
+    store: Store,
+    run: Annotated[str, typer.Argument(help="Id of a run or its beginning, or `latest`.")],
+    images: Annotated[int, typer.Option(min=1, help="In the sample, at most.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Of the sample; the same one every time.")] = 0,
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            min=0, max=0.5, help="Allowed: 1 - IoU of an object, relative difference of a column."
+        ),
+    ] = 0.0,
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights file. [default: where the run found it]")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Segment a sample of a run again, as it was recorded, and compare; exit 1 if it differs.
+
+    Images that are no longer what they were are told and left out. Other weights than those of
+    then are refused; another version of the code is told. The store is not written to.
+
+    \b
+    segpipe reproduce results/ latest --images 10
+    segpipe reproduce results/ 20261122T0300 --images 100 --seed 7 --json
+    segpipe reproduce results/ latest --images 50 --tolerance 0.001
+    """
+    import segpipe
+    from segpipe.cli.terminal import quiet_libraries
+    from segpipe.provenance.runs import find_run
+    from segpipe.reproduction import reproduce as again
+    from segpipe.reproduction.verdict import verdict_text
+
+    quiet_libraries()
+    snapshot = segpipe.open_store(store)
+    run_id = find_run(snapshot.files, run)
+    found = again(snapshot, run_id, images, seed, tolerance, weights, _tell)
+    typer.echo(json.dumps(found.to_dict()) if as_json else verdict_text(found))
+    if not found.reproduced:
+        raise typer.Exit(1)
+
+
+def _tell(done: int, total: int) -> None:
+    typer.echo(f"{done:,} of {total:,} images", err=True)
