@@ -23,6 +23,7 @@ from segpipe.census import failed_specs
 from segpipe.errors import SpecError
 from segpipe.planner import write_plans
 from segpipe.provenance.environment import describe_environment
+from segpipe.provenance.lineage import told_lineage
 from segpipe.provenance.record import (
     FLOW_FILE,
     Device,
@@ -216,15 +217,19 @@ class Run:
         started = datetime.now(UTC) - timedelta(seconds=self._planning)
         self._record = started_at(self._record, started)
         self.write_record()
-        try:
-            yield
-        except BaseException as error:
-            # Ctrl-C, and what Prefect makes of SIGTERM, are no `Exception`.
-            status: Status = "failed" if isinstance(error, Exception) else "interrupted"
-            with suppress(OSError):  # of a full disk, which is then what failed
-                self._finish_record(status, error)
-            raise
-        self._finish_record("completed")
+        with told_lineage() as tell:
+            tell(self._record)
+            try:
+                yield
+            except BaseException as error:
+                # Ctrl-C, and what Prefect makes of SIGTERM, are no `Exception`.
+                status: Status = "failed" if isinstance(error, Exception) else "interrupted"
+                with suppress(OSError):  # of a full disk, which is then what failed
+                    self._finish_record(status, error)
+                    tell(self._record)
+                raise
+            self._finish_record("completed")
+            tell(self._record)
 
     def led_by(self, flow: str, flow_run: str, source: bytes) -> None:
         """Before `recorded`: keep the flow that leads this run, its source included."""

@@ -32,8 +32,10 @@ from segpipe.store import Snapshot, create_store
 from segpipe.store.layout import run_file
 from segpipe.store.snapshot import Row
 
-DECISIVE = ("imagecodecs", "numba", "numpy", "openvino", "opencv-contrib-python-headless", "pillow")
-DECISIVE += ("pycocotools", "scikit-image", "scipy", "tifffile", "torch", "torchvision")
+DECISIVE = (
+    *("imagecodecs", "numba", "numpy", "opencv-contrib-python-headless", "openvino", "pillow"),
+    *("pycocotools", "scikit-image", "scipy", "tifffile", "torch", "torchvision"),
+)
 """Packages whose version can change a result."""
 
 
