@@ -152,12 +152,20 @@ def test_a_failed_image_has_a_chain_too(made: Path) -> None:
     assert "failed: truncated" in chain_text(chain)
 
 
-def test_strange_names_are_told_without_control_codes(made: Path) -> None:
-    snapshot = open_store(made / "store")
+def test_strange_names_are_told_without_control_codes(made: Path, copy: Path) -> None:
+    snapshot = open_store(copy)
     (row,) = (row for row in snapshot.image_rows() if "<b>" in row["path"])
-    text = chain_text(trace_object(snapshot, f"{row['path']}:1"))
-    assert "<b>.png" in text
-    assert all(letter.isprintable() for letter in text.replace("\n", ""))
+    record = copy / "runs" / row["run_id"] / "record.json"
+    source = json.dumps(str(made / "images"))[1:-1]
+    record.write_text(record.read_text().replace(source, source + json.dumps(HOSTILE)[1:-1]))
+    texts = [
+        chain_text(trace_object(snapshot, f"{row['path']}:1")),
+        chain_text(trace_run(snapshot, row["run_id"])),
+        runs_text(list_runs(snapshot)),
+    ]
+    for text in texts:
+        assert "\\x1b[31m\\u202e\\n<b>.png" in text
+        assert all(letter.isprintable() for letter in text.replace("\n", ""))
 
 
 @pytest.mark.parametrize(
