@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from segpipe.errors import SpecError
 from segpipe.provenance.crate import README, RECORD_FILE, CrateFile, crate_json
 from segpipe.provenance.record import FLOW_FILE, RunRecord
+from segpipe.provenance.runs import read_record
 from segpipe.schema import TABLES, arrow_schema
 from segpipe.store import layout
 from segpipe.store.files import Files
@@ -55,7 +56,7 @@ def deposit(snapshot: Snapshot, run_id: str, out: Path, with_results: bool = Fal
     Raises:
         SpecError: the run is still at work, its record cannot be read, or `out` is there already.
     """
-    record = _read(snapshot.files, run_id)
+    record = _ended(snapshot.files, run_id)
     if out.exists():
         raise SpecError(f"{out}: is there already; give a new name")
     if not out.absolute().parent.is_dir():
@@ -81,12 +82,8 @@ _OWN = {RECORD_FILE, FLOW_FILE}
 """Files that the crate describes by itself."""
 
 
-def _read(files: Files, run_id: str) -> RunRecord:
-    path = layout.run_file(run_id, RECORD_FILE)
-    try:
-        record = RunRecord.from_json(files.read(path).decode())
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise SpecError(f"{path}: no run record that this segpipe reads: {error}") from error
+def _ended(files: Files, run_id: str) -> RunRecord:
+    record = read_record(files, run_id)
     if record.status == "running" and is_live(run_id, live_runs(files)):
         raise SpecError(f"run {run_id} is still at work; its crate is made when it has ended")
     return record

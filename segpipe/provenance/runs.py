@@ -40,6 +40,19 @@ def find_run(files: Files, name: str) -> str:
     raise SpecError(f"no run {name!r} in this store; `segpipe show` lists them")
 
 
+def read_record(files: Files, run_id: str) -> RunRecord:
+    """The record of a run.
+
+    Raises:
+        SpecError: it has none, or none that this segpipe reads.
+    """
+    path = layout.run_file(run_id, RECORD)
+    try:
+        return RunRecord.from_json(files.read(path).decode())
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise SpecError(f"{path}: no run record that this segpipe reads: {error}") from error
+
+
 def trace_run(snapshot: Snapshot, run_id: str, verify: bool = False) -> Chain:
     """What a run made, and of what.
 
@@ -71,7 +84,7 @@ def _chunk_ids(files: Files, run_id: str) -> list[str]:
         return []
     chunks = read_chunk_results(files, run_id)
     if not chunks:  # older records hold them themselves
-        chunks = RunRecord.from_json(files.read(layout.run_file(run_id, RECORD)).decode()).chunks
+        chunks = read_record(files, run_id).chunks
     return [chunk.chunk_id for chunk in chunks]
 
 

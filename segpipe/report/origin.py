@@ -128,6 +128,9 @@ def _weights(facts: Facts) -> Iterator[str]:
     if facts["sha256"] is None:
         yield f"none: {facts['model']} needs none"
         return
+    if facts["kind"] == "truth":
+        yield f"none: {facts['model']} was imported, from files with the digest {facts['sha256']}"
+        return
     yield f"{facts['model']}: sha256 {facts['sha256']}"
     here = facts["here"]
     licence = facts["licence"] or "licence not stated"

@@ -19,6 +19,7 @@ from segpipe.pipeline import process_chunk
 from segpipe.provenance.environment import installed_packages
 from segpipe.provenance.installed import installed_code, installed_weights, other_code
 from segpipe.provenance.record import RunRecord
+from segpipe.provenance.runs import read_record
 from segpipe.readers import Reader
 from segpipe.records import Chunk, ImageRef
 from segpipe.reproduction.compare import Comparison, Outcome, compare_image
@@ -29,7 +30,6 @@ from segpipe.segmenters.devices import device_count
 from segpipe.segmenters.weights import sha256_file
 from segpipe.spec import SegmentSpec, parse
 from segpipe.store import Snapshot, create_store
-from segpipe.store.layout import run_file
 from segpipe.store.snapshot import Row
 
 DECISIVE = (
@@ -107,7 +107,9 @@ def reproduce(
         WeightsError: the weights of then are not here.
     """
     started = time.monotonic()
-    record = _record(snapshot, run_id)
+    record = read_record(snapshot.files, run_id)
+    if record.segment_spec["model"]["kind"] == "truth":
+        raise SpecError(f"run {run_id} brought in a truth: there is nothing to segment again")
     spec = parse(SegmentSpec, dict(record.segment_spec), f"the spec of run {run_id}")
     segmenter = _segmenter(record, spec, weights)
     before = snapshot.of_run(run_id)
@@ -141,14 +143,6 @@ def reproduce(
         left_out=tuple(left_out),
         seconds=round(time.monotonic() - started, 3),
     )
-
-
-def _record(snapshot: Snapshot, run_id: str) -> RunRecord:
-    path = run_file(run_id, "record.json")
-    try:
-        return RunRecord.from_json(snapshot.files.read(path).decode())
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise SpecError(f"{path}: no run record that this segpipe reads: {error}") from error
 
 
 def _segmenter(record: RunRecord, spec: SegmentSpec, weights: Path | None) -> Segmenter[Any, Any]:

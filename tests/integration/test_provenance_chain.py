@@ -316,3 +316,16 @@ def test_other_weights_are_refused_with_both_hashes(copy: Path) -> None:
     here = sha256_file(SHIPPED / "unet-nuclei.safetensors")
     with pytest.raises(SpecError, match=f"(?s){'5e' * 32}.*{here}"):
         reproduce(open_store(copy), run_id, images=1)
+
+
+def test_a_truth_is_not_segmented_again(copy: Path) -> None:
+    run_id = find_run(open_store(copy).files, "latest")
+    path = copy / "runs" / run_id / "record.json"
+    record = json.loads(path.read_text())
+    truth = {"name": "truth", "kind": "truth", "weights_sha256": "7a" * 32}
+    record["segment_spec"]["model"] |= truth
+    record["run_spec"]["model"] = "truth"
+    path.write_text(json.dumps(record))
+    with pytest.raises(SpecError, match="brought in a truth"):
+        reproduce(open_store(copy), run_id, images=1)
+    assert "was imported, from files" in chain_text(trace_run(open_store(copy), run_id))
