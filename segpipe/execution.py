@@ -7,12 +7,13 @@ starts, when its work does, and when it ends, however it ends; the commits alone
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +23,12 @@ from segpipe.census import failed_specs
 from segpipe.errors import SpecError
 from segpipe.planner import write_plans
 from segpipe.provenance.environment import describe_environment
+from segpipe.provenance.lineage import told_lineage
 from segpipe.provenance.record import (
+    FLOW_FILE,
     Device,
     FailedImage,
+    Flow,
     PlanSummary,
     Status,
     WorkerKind,
@@ -213,15 +217,25 @@ class Run:
         started = datetime.now(UTC) - timedelta(seconds=self._planning)
         self._record = started_at(self._record, started)
         self.write_record()
-        try:
-            yield
-        except BaseException as error:
-            # Ctrl-C, and what Prefect makes of SIGTERM, are no `Exception`.
-            status: Status = "failed" if isinstance(error, Exception) else "interrupted"
-            with suppress(OSError):  # of a full disk, which is then what failed
-                self._finish_record(status, error)
-            raise
-        self._finish_record("completed")
+        with told_lineage() as tell:
+            tell(self._record)
+            try:
+                yield
+            except BaseException as error:
+                # Ctrl-C, and what Prefect makes of SIGTERM, are no `Exception`.
+                status: Status = "failed" if isinstance(error, Exception) else "interrupted"
+                with suppress(OSError):  # of a full disk, which is then what failed
+                    self._finish_record(status, error)
+                    tell(self._record)
+                raise
+            self._finish_record("completed")
+            tell(self._record)
+
+    def led_by(self, flow: str, flow_run: str, source: bytes) -> None:
+        """Before `recorded`: keep the flow that leads this run, its source included."""
+        sha256 = hashlib.sha256(source).hexdigest()
+        self.files.replace(run_file(self.run_id, FLOW_FILE), source)
+        self._record = replace(self._record, flow=Flow(flow, flow_run, sha256))
 
     def _chunks(self) -> Iterator[Chunk]:
         return read_plan(self.files, self.run_id, self.model.spec.spec_id)

@@ -18,6 +18,7 @@ from segpipe.cli.importing import importing
 from segpipe.cli.keeping import keeping
 from segpipe.cli.looking import looking
 from segpipe.cli.making_models import making_models
+from segpipe.cli.provenance import provenance
 from segpipe.cli.querying import querying
 from segpipe.cli.reporting import reporting
 from segpipe.cli.segmenting import segmenting
@@ -44,6 +45,7 @@ for commands in (
     importing,
     sharing,
     reporting,
+    provenance,
     making_models,
     keeping,
 ):

@@ -50,6 +50,7 @@ LAYERS = [
         "deployment",
         "demo",
         "demo_fields",
+        "reproduction",
     },
     {"cli", "flows", "", "__main__"},
 ]
