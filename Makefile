@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: venv demo test soak gates check-install clean
+.PHONY: venv demo test docs soak gates check-install clean
 
 venv: $(READY)
 
@@ -34,6 +34,11 @@ gates: venv
 
 test: gates .venv-foreign/.ready
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+# The documentation site; the tests build it too, and look at its links.
+docs: venv
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo build/site/index.html
 
 # The faults that `make test` injects by the hundred, by the thousand: about an hour.
 soak: venv
