@@ -20,6 +20,7 @@ from segpipe.cli.making_models import making_models
 from segpipe.cli.querying import querying
 from segpipe.cli.reporting import reporting
 from segpipe.cli.segmenting import segmenting
+from segpipe.cli.viewing import viewing
 from segpipe.errors import SegpipeError, SpecError
 
 app = typer.Typer(
@@ -34,7 +35,16 @@ app = typer.Typer(
     "  segpipe overlay results/ cell-7.png --out cell-7-overlay.png",
 )
 
-for commands in (segmenting, querying, looking, comparing, reporting, making_models, keeping):
+for commands in (
+    segmenting,
+    viewing,
+    querying,
+    looking,
+    comparing,
+    reporting,
+    making_models,
+    keeping,
+):
     app.add_typer(commands)
 app.add_typer(bench, name="bench")
 app.add_typer(deploying, name="deploy")
