@@ -50,6 +50,7 @@ LAYERS = [
         "deployment",
         "demo",
         "demo_fields",
+        "viewer",
     },
     {"cli", "flows", "", "__main__"},
 ]

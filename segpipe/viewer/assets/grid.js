@@ -1,0 +1,3 @@
+import { h } from "./dom.js";
+
+document.querySelector("#main").append(h("h1", {}, "Images"));
