@@ -28,6 +28,7 @@ class Viewer:
     def __init__(self, source: Callable[[], Snapshot], limits: Limits | None = None) -> None:
         self._source = source
         self.limits = limits or Limits()
+        self._endings: list[Callable[[], None]] = []
         self._lock = threading.Lock()
         self._snapshot = source()
         self._looked = time.monotonic()
@@ -61,5 +62,11 @@ class Viewer:
             raise SpecError(f"no image {image_id!r} in this store, or not in run {run!r}")
         return max(found, key=lambda row: (row["run_id"], row["chunk_id"]))
 
+    def at_the_end(self, what: Callable[[], None]) -> None:
+        """Have something done by `close`."""
+        self._endings.append(what)
+
     def close(self) -> None:
         """Give back what is held."""
+        for ending in self._endings:
+            ending()
