@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pyarrow.dataset as ds
 
 from segpipe.errors import SpecError
-from segpipe.spec import Limits
+from segpipe.spec import Limits, is_truth
 from segpipe.store import Snapshot
 from segpipe.store.snapshot import Row
 
@@ -60,7 +60,9 @@ class Viewer:
         found = self.snapshot().dataset("images").to_table(filter=where).to_pylist()
         if not found:
             raise SpecError(f"no image {image_id!r} in this store, or not in run {run!r}")
-        return max(found, key=lambda row: (row["run_id"], row["chunk_id"]))
+        # A truth that was imported is shown where it is asked for.
+        models = [row for row in found if not is_truth(row["model"])] or found
+        return max(models, key=lambda row: (row["run_id"], row["chunk_id"]))
 
     def at_the_end(self, what: Callable[[], None]) -> None:
         """Have something done by `close`."""

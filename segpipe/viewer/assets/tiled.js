@@ -153,6 +153,7 @@ export class TiledView extends EventTarget {
     context.globalAlpha = 1;
     this.decorate(context, this);
     canvas.dataset.waiting = String(this.waiting);
+    canvas.dataset.drawn = String((this.drawn = (this.drawn ?? 0) + 1));
     this.dispatchEvent(new Event("drawn"));
   }
 
