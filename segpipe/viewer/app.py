@@ -12,11 +12,11 @@ from starlette.responses import JSONResponse
 from starlette.staticfiles import StaticFiles
 
 from segpipe.errors import InputError, SegpipeError, SpecError
-from segpipe.viewer import compare, grid, image
+from segpipe.viewer import compare, grid, image, sharing
 from segpipe.viewer.gate import Gate
 from segpipe.viewer.viewer import Viewer
 
-POSTS: frozenset[str] = frozenset()
+POSTS = frozenset({sharing.PATH})
 """Paths that take POST."""
 
 
@@ -36,7 +36,7 @@ def create_app(viewer: Viewer, token: str) -> Gate:
     # Without the generated documentation: its pages load scripts from elsewhere.
     app = FastAPI(title="segpipe view", lifespan=lifespan, openapi_url=None)
     app.mount("/assets", StaticFiles(packages=[("segpipe.viewer", "assets")]))
-    for module in (grid, image, compare):
+    for module in (grid, image, compare, sharing):
         app.include_router(module.routes(viewer))
     app.add_exception_handler(SegpipeError, _problem)
     app.add_exception_handler(RequestValidationError, _unusable)
