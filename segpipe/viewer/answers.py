@@ -33,7 +33,7 @@ BINS = 40
 _KEPT_ORDERS = 6
 _KEPT_HISTOGRAMS = 200
 _LOGARITHMIC = 20
-"""Where the largest value is that many times the median, and none is 0, the axis is logarithmic."""
+"""Where the largest value is that many times the mean, and none is 0, the axis is logarithmic."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,8 +90,10 @@ class Answers:
         results = [int(result) for result in order.results[part]]
         if not results:
             return []
-        names = ("image_id", "run_id", "model", "path", "status", "reason", "detail")
-        names = (*names, "height", "width", "saturated")
+        names = (
+            "image_id", "run_id", "model", "path", "status", "reason", "detail", "height", "width",
+            "saturated",
+        )  # fmt: skip
         found = self._index.ask(
             f"SELECT result, {', '.join(names)} FROM image_rows "  # noqa: S608 - ours
             f"WHERE result IN ({', '.join(map(str, results))})"
@@ -130,12 +132,12 @@ class Answers:
             whole = self.histogram(name, chosen.scope)
             edges, log = whole["edges"], whole["log"]
             return {**whole, "shown": self._counts(name, chosen, edges, log) if edges else []}
-        sql = f"SELECT min(v), max(v), approx_quantile(v, 0.5) FROM ({_values(name, chosen)})"  # noqa: S608
-        ((low, high, middle),) = self._index.ask(sql)
+        sql = f"SELECT min(v), max(v), avg(v) FROM ({_values(name, chosen)})"  # noqa: S608
+        ((low, high, mean),) = self._index.ask(sql)
         if low is None:
             return {**about, "edges": [], "all": [], "shown": [], "log": False}
-        low, high, middle = float(low), float(high), float(middle)
-        edges, log = bin_edges(low, high, middle, measure.whole)
+        low, high, mean = float(low), float(high), float(mean)
+        edges, log = bin_edges(low, high, mean, measure.whole)
         counts = self._counts(name, chosen, edges, log)
         return {**about, "edges": edges, "all": counts, "shown": counts, "log": log}
 
@@ -166,13 +168,13 @@ class Answers:
         return made
 
 
-def bin_edges(low: float, high: float, middle: float, whole: bool) -> tuple[list[float], bool]:
+def bin_edges(low: float, high: float, mean: float, whole: bool) -> tuple[list[float], bool]:
     """Edges of at most `BINS` bins, and whether they are steps of the logarithm."""
     if whole and high - low < BINS:
         return [low + step for step in range(int(high - low) + 2)], False
     if high <= low:
         return [low, low + (abs(low) or 1.0)], False
-    if low > 0 and high > _LOGARITHMIC * middle:
+    if low > 0 and high > _LOGARITHMIC * mean:
         step = math.log(high / low) / BINS
         return [low * math.exp(step * index) for index in range(BINS)] + [high], True
     step = (high - low) / BINS
@@ -194,7 +196,8 @@ def _shown(chosen: Filter) -> str:
     where = all_of([*chosen.scope_conditions(), *chosen.image_conditions()])
     if chosen.object_conditions():
         return (
-            f"SELECT result, n::INTEGER AS n, hits.lowest, hits.largest FROM ({_hits(chosen)}) hits "  # noqa: S608
+            "SELECT result, n::INTEGER AS n, hits.lowest, hits.largest "  # noqa: S608 - quoted, checked
+            f"FROM ({_hits(chosen)}) hits "
             f"JOIN (SELECT * EXCLUDE (lowest, largest) FROM facts) USING (result) "
             f"JOIN image_rows USING (result) WHERE {where}"
         )
@@ -210,8 +213,13 @@ def _values(name: str, chosen: Filter) -> str:
     where = [*chosen.scope_conditions(), *chosen.image_conditions()]
     objects = chosen.object_conditions()
     if measure.level == "objects":
-        source = "object_rows JOIN facts USING (result) JOIN image_rows USING (result)"
-        return f"SELECT {measure.sql} AS v FROM {source} WHERE {all_of([*where, *objects])}"  # noqa: S608
+        # As few columns as can be go through a join with many rows.
+        inside = f"SELECT result FROM facts JOIN image_rows USING (result) WHERE {all_of(where)}"  # noqa: S608
+        if chosen.where and chosen.level == "objects":
+            source = f"object_rows JOIN image_rows USING (result) WHERE result IN ({inside}) AND"
+        else:
+            source = f"object_rows WHERE result IN ({inside}) AND"
+        return f"SELECT {measure.sql} AS v FROM {source} {all_of(objects)}"  # noqa: S608
     if objects:
         where.append(f"result IN (SELECT result FROM ({_hits(chosen)}))")  # noqa: S608
     return (

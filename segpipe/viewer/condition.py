@@ -13,6 +13,8 @@ Level = Literal["images", "objects"]
 
 MAX_CHARACTERS = 4000
 
+_BARE = "SELECT 1 FROM images WHERE {}\n"
+
 
 def check_condition(connection: duckdb.DuckDBPyConnection, where: str) -> Level:
     """What a condition is about: `images`, or `objects` if it names a column of theirs.
@@ -33,7 +35,7 @@ def check_condition(connection: duckdb.DuckDBPyConnection, where: str) -> Level:
         raise SpecError("the condition has a NUL in it")
     try:
         check_statement(connection, _select("images", where))
-        bare = _clause(connection, f"SELECT 1 FROM images WHERE {where}\n")
+        bare = _clause(connection, _BARE.format(where))
         wrapped = _clause(connection, _select("images", where))
     except duckdb.Error as error:
         raise SpecError(_short(error)) from error

@@ -188,18 +188,19 @@ def as_query(chosen: Filter, what: Level) -> str:
     else:
         shown = "SELECT * EXCLUDE (missing_since) FROM latest_images"
     images, objects = chosen.image_conditions(), chosen.object_conditions()
-    picked = f"shown AS ({shown}), picked AS (SELECT * FROM shown WHERE {all_of(images)})"
+    picked = f"shown AS ({shown}), picked AS (SELECT * FROM shown WHERE {all_of(images)})"  # noqa: S608
     if what == "images" and not objects:
-        return f"WITH {picked} SELECT * FROM picked ORDER BY path"
-    twice = "spec_id, orientation, mask_array, mask_index"
+        return f"WITH {picked} SELECT * FROM picked ORDER BY path"  # noqa: S608
+    twice = "run_id, chunk_id, image_id, spec_id, orientation, mask_array, mask_index"
     found = (
-        f"found AS (SELECT objects.*, picked.* EXCLUDE (run_id, chunk_id, image_id, {twice}) "
-        f"FROM objects JOIN picked USING (run_id, chunk_id, image_id))"
+        f"found AS (SELECT objects.*, picked.* EXCLUDE ({twice}) "  # noqa: S608
+        "FROM objects JOIN picked USING (run_id, chunk_id, image_id))"
     )
     head = f"WITH {picked}, {found} "
     if what == "objects":
         names = ", ".join(column.name for column in OBJECTS)
-        return f"{head}SELECT path, {names} FROM found WHERE {all_of(objects)} ORDER BY path, label"
+        where = all_of(objects)
+        return f"{head}SELECT path, {names} FROM found WHERE {where} ORDER BY path, label"  # noqa: S608
     return (
         f"{head}SELECT * FROM picked WHERE (run_id, image_id) IN "  # noqa: S608
         f"(SELECT (run_id, image_id) FROM found WHERE {all_of(objects)}) ORDER BY path"

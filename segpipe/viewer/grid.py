@@ -1,6 +1,6 @@
 """The first page: all images, filtered, sorted, and how their numbers spread."""
 
-from __future__ import annotations
+# No `from __future__ import annotations`: FastAPI could not read those that name `chosen`.
 
 import shlex
 from typing import Annotated, Any
@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from segpipe.provenance.redact import redact_url
 from segpipe.viewer.answers import SORTS
-from segpipe.viewer.condition import check_condition
+from segpipe.viewer.condition import Level, check_condition
 from segpipe.viewer.filters import MEASURES, Filter, Range, as_query
 from segpipe.viewer.pages import page
 from segpipe.viewer.viewer import Viewer
@@ -35,8 +35,9 @@ def routes(viewer: Viewer) -> APIRouter:
         where: Annotated[str, Query()] = "",
     ) -> Filter:
         ranges = tuple(Range.parse(text) for text in range_)
-        level = _level(viewer, where) if where.strip() else "images"
-        return Filter(run, model, name, tuple(outcome), tuple(cls), ranges, where.strip(), level)
+        where = where.strip()
+        level: Level = _level(viewer, where) if where else "images"
+        return Filter(run, model, name, tuple(outcome), tuple(cls), ranges, where, level)
 
     @router.get("/")
     def show() -> Response:
@@ -53,7 +54,7 @@ def routes(viewer: Viewer) -> APIRouter:
         return {"version": viewer.index.version, "trouble": viewer.trouble}
 
     def images(
-        chosen: Filter = Depends(chosen),
+        chosen: Annotated[Filter, Depends(chosen)],
         sort: Text = "path",
         descending: bool = False,
         offset: Annotated[int, Query(ge=0)] = 0,
@@ -70,12 +71,12 @@ def routes(viewer: Viewer) -> APIRouter:
             "rows": viewer.answers.rows(order, offset, limit),
         }
 
-    def histogram(column: Text, chosen: Filter = Depends(chosen)) -> dict[str, Any]:
+    def histogram(column: Text, chosen: Annotated[Filter, Depends(chosen)]) -> dict[str, Any]:
         return viewer.answers.histogram(column, chosen)
 
-    def sql(chosen: Filter = Depends(chosen)) -> dict[str, str]:
+    def sql(chosen: Annotated[Filter, Depends(chosen)]) -> dict[str, str]:
         address = redact_url(viewer.name)
-        texts = {what: as_query(chosen, what) for what in ("images", "objects")}  # type: ignore[arg-type]
+        texts = {"images": as_query(chosen, "images"), "objects": as_query(chosen, "objects")}
         command = shlex.join(["segpipe", "query", address, texts["images"], "--format", "csv"])
         return {**texts, "command": command}
 
@@ -94,7 +95,7 @@ def routes(viewer: Viewer) -> APIRouter:
     return router
 
 
-def _level(viewer: Viewer, where: str) -> Any:
+def _level(viewer: Viewer, where: str) -> Level:
     with viewer.index.cursor() as cursor:
         return check_condition(cursor, where)
 

@@ -100,10 +100,10 @@ def add_run(files: Files, images: Path, number: int, spec: SegmentSpec = SPEC) -
 class Archive:
     """The store: `before` is the run of `threshold`, `after` the later one of `strict`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, count: int = 40) -> None:
         self.images = root / "images"
         self.store = root / "store"
-        make_images(self.images)
+        make_images(self.images, count)
         self.files = create_store(self.store)
         self.before = add_run(self.files, self.images, 1)
         self.after = add_run(self.files, self.images, 2, STRICT)

@@ -197,7 +197,7 @@ export class Cards {
 function facts(row) {
   if (row.status !== "ok") return "failed";
   const parts = [count(row.n ?? 0, "object") + (row.saturated ? " or more" : "")];
-  if (row.lowest !== null) parts.push(`lowest ${row.lowest.toFixed(2)}`);
-  if (row.largest !== null) parts.push(`largest ${number(row.largest)} px`);
+  if (row.lowest !== null) parts.push(`score ≥ ${row.lowest.toFixed(2)}`);
+  else if (row.largest !== null) parts.push(`≤ ${number(row.largest)} px`);
   return parts.join(" · ");
 }

@@ -47,19 +47,26 @@ async function refresh() {
       one.show(data, state.range.get(column) ?? ["", ""]);
     }
   } catch (error) {
-    if (error.name !== "AbortError") problem(error.message);
+    if (error.name !== "AbortError") {
+      problem(error.message);
+      answer = { ...answer, total: 0, objects: 0 };
+      cards.reset(asked, 0, 0, []);
+      $("total").textContent = "No answer";
+      $("none").hidden = true;
+    }
   } finally {
     if (!signal.aborted) document.body.removeAttribute("aria-busy");
   }
 }
 
+/** An error is said above the images, and beside the condition if there is one. */
 function problem(text) {
-  const beside = text && state.where ? "where-problem" : "problem";
-  for (const id of ["where-problem", "problem"]) {
-    $(id).textContent = id === beside ? text : "";
-    $(id).hidden = id !== beside || !text;
-  }
-  $("where").setAttribute("aria-invalid", String(Boolean(text && state.where)));
+  const beside = Boolean(text && state.where);
+  $("problem").textContent = text;
+  $("problem").hidden = !text;
+  $("where-problem").textContent = beside ? text : "";
+  $("where-problem").hidden = !beside;
+  $("where").setAttribute("aria-invalid", String(beside));
 }
 
 function showTotal() {
