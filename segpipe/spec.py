@@ -166,12 +166,17 @@ class ModelSpec(Frozen):
 
     @model_validator(mode="after")
     def _is_named_as_what_it_is(self) -> Self:
-        if (self.kind == "truth") != bool(_TRUTH_NAME.fullmatch(self.name)):
+        if (self.kind == "truth") != is_truth(self.name):
             raise ValueError(
                 f"{self.name!r}: a truth is named `truth`, or `truth-` and lowercase letters, "
                 "digits and dashes; and no model is"
             )
         return self
+
+
+def is_truth(model: str) -> bool:
+    """Whether that is the name of a truth that was imported."""
+    return _TRUTH_NAME.fullmatch(model) is not None
 
 
 class SegmentSpec(Frozen):

@@ -1,4 +1,4 @@
-"""`segpipe bench scale`, `planning` and `query`: what grows with an archive."""
+"""`segpipe bench scale`, `planning`, `query` and `view`: what grows with an archive."""
 
 from __future__ import annotations
 
@@ -104,3 +104,27 @@ def query(
         outcome, rounds, describe_conditions(packages=("segpipe", "duckdb", "pyarrow"))
     )
     typer.echo(json.dumps(report.to_dict()) if as_json else report.to_text())
+
+
+@large.command()
+def view(
+    objects: Annotated[int, typer.Option(min=1, help="In the store.")] = 1_000_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Of which the median counts.")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Ask what the first page of `segpipe view` asks, over many objects.
+
+    \b
+    segpipe bench view
+    segpipe bench view --objects 10000000 --json
+    """
+    from segpipe.bench.conditions import describe_conditions
+    from segpipe.bench.viewer import as_text, measure
+
+    with tempfile.TemporaryDirectory(prefix="segpipe-bench-") as folder:
+        outcome = measure(
+            objects, Path(folder) / "store", rounds, lambda said: typer.echo(said, err=True)
+        )
+    conditions = describe_conditions(packages=("segpipe", "duckdb", "pyarrow"))
+    told = {**outcome, "rounds": rounds, "conditions": conditions}
+    typer.echo(json.dumps(told) if as_json else as_text(outcome, rounds))

@@ -23,6 +23,7 @@ from segpipe.cli.querying import querying
 from segpipe.cli.reporting import reporting
 from segpipe.cli.segmenting import segmenting
 from segpipe.cli.sharing import sharing
+from segpipe.cli.viewing import viewing
 from segpipe.errors import SegpipeError, SpecError
 
 app = typer.Typer(
@@ -39,6 +40,7 @@ app = typer.Typer(
 
 for commands in (
     segmenting,
+    viewing,
     querying,
     looking,
     comparing,

@@ -111,13 +111,9 @@ def write_crops(snapshot: Snapshot, answer: pa.Table, out: Path, margin: int) ->
             if (one := objects.get(row["label"])) is None:
                 written.left_out[f"{image['path']}, object {row['label']}"] = "there is none"
                 continue
-            box = _box(one).grow(margin).clip(labels.shape)
-            pixels, mask = source.pixels[box.slices], _mask(one, labels, box)
+            pixels, masked = crop_of(one, source.pixels, labels, margin)
             files: Row = {}
-            for name, suffix, crop in (
-                ("crop", "", pixels),
-                ("masked", ".masked", _cut_out(pixels, mask)),
-            ):
+            for name, suffix, crop in (("crop", "", pixels), ("masked", ".masked", masked)):
                 path = folder / f"{row['label']}{suffix}{suffix_of(crop)}"
                 write_below(out, path, partial(encode_pixels, crop))
                 files[name] = str(path)
@@ -195,6 +191,27 @@ def _images(snapshot: Snapshot, wanted: Sequence[Row]) -> Iterator[tuple[str, Ro
         if not results:
             raise SpecError(f"the answer names a result that is not in this store: {row}")
         yield key, max(results, key=lambda one: (one["run_id"], one["chunk_id"]))
+
+
+def crop_of(
+    one: Row, pixels: Pixels, labels: npt.NDArray[Any], margin: int
+) -> tuple[Pixels, Pixels]:
+    """The pixels around an object, and the same without what is not the object.
+
+    Args:
+        one: row of `objects`.
+        pixels: (H, W, C) of its image.
+        labels: (H, W).
+        margin: pixels around it, as far as the image has them.
+
+    Returns:
+        (h, w, C); and of bytes (h, w, C + 1), where the last channel is 0 outside the object, of
+        others (h, w, C), where all is.
+    """
+    shape = labels.shape[0], labels.shape[1]
+    box = _box(one).grow(margin).clip(shape)
+    around = np.asarray(pixels[box.slices])
+    return around, _cut_out(around, _mask(one, labels, box))
 
 
 def _box(one: Row) -> Box:

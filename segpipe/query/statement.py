@@ -34,11 +34,16 @@ def check_statement(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     kind = statements[0].type
     if kind != duckdb.StatementType.SELECT:
         raise SpecError(f"{kind.name} is not allowed; a query is exactly one read-only SELECT")
-    for node in _nodes(_syntax_tree(connection, sql)):
+    for node in _nodes(syntax_tree(connection, sql)):
         _check_node(node)
 
 
-def _syntax_tree(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
+def syntax_tree(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
+    """The parsed statements, as DuckDB serialises them.
+
+    Raises:
+        SpecError: it is not a plain SELECT, or nested too deeply.
+    """
     rows = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchall()
     try:
         tree = json.loads(rows[0][0])

@@ -51,6 +51,7 @@ LAYERS = [
         "demo",
         "demo_fields",
         "reproduction",
+        "viewer",
     },
     {"cli", "flows", "", "__main__"},
 ]

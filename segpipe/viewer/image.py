@@ -1,0 +1,172 @@
+"""The page of one image: its tiles, its objects, and what one object is like."""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import Annotated, Any
+
+import pyarrow.dataset as ds
+from fastapi import APIRouter, Query
+from starlette.responses import JSONResponse, Response
+
+from segpipe.errors import SpecError
+from segpipe.export.crops import crop_of
+from segpipe.report.display import class_colours
+from segpipe.schema import OBJECTS
+from segpipe.store.snapshot import Row
+from segpipe.viewer.neighbours import Features
+from segpipe.viewer.pages import page
+from segpipe.viewer.pyramid import TILE
+from segpipe.viewer.tiles import Kind, Tiles, encode, object_colours
+from segpipe.viewer.viewer import Viewer
+
+_SHOWN = (
+    *("image_id", "path", "run_id", "model", "status", "reason", "detail", "height", "width"),
+    *("n_objects", "saturated", "format", "dtype", "channels", "size_bytes", "sha256"),
+)
+"""Columns of `images` that the page is told."""
+
+NEIGHBOURS = 8
+CROP_MARGIN = 8
+
+Run = Annotated[str | None, Query()]
+
+_FOREVER = {"Cache-Control": "private, max-age=3600"}
+"""What a run found in an image never changes."""
+
+
+def routes(viewer: Viewer) -> APIRouter:
+    """`/image/...`."""
+    router = APIRouter()
+    tiles = Tiles()
+    features = _KeptFeatures(viewer)
+    viewer.at_the_end(tiles.close)
+
+    @router.get("/image/{image_id}")
+    def show(image_id: str) -> Response:
+        del image_id
+        return page("Image - segpipe", "image.html", "image.js", viewer.name)
+
+    @router.get("/api/image/{image_id}")
+    def about(image_id: str, run: Run = None) -> Response:
+        row = viewer.find(image_id, run)
+        return JSONResponse(_about(viewer, row))
+
+    @router.get("/api/image/{image_id}/tile/{kind}/{level}/{y}/{x}")
+    def tile(image_id: str, kind: Kind, level: int, y: int, x: int, run: Run = None) -> Response:
+        row = viewer.find(image_id, run)
+        if level < 0 or level >= levels(row["height"] or 0, row["width"] or 0):
+            raise SpecError(f"no level {level}")
+        drawn = tiles.draw(viewer.snapshot(), row, kind, level, y, x)
+        return Response(drawn, media_type="image/png", headers=_FOREVER)
+
+    @router.get("/api/image/{image_id}/at/{y}/{x}")
+    def at(image_id: str, y: int, x: int, run: Run = None) -> Response:
+        row = viewer.find(image_id, run)
+        labels = tiles.labels(viewer.snapshot(), row).levels[0]
+        inside = 0 <= y < labels.shape[0] and 0 <= x < labels.shape[1]
+        return JSONResponse({"label": int(labels[y, x]) if inside else 0})
+
+    @router.get("/api/image/{image_id}/object/{label}")
+    def one_object(image_id: str, label: int, run: Run = None) -> Response:
+        row = viewer.find(image_id, run)
+        one = _object(viewer, row, label)
+        known = features.of_run(row["run_id"])
+        near = [
+            {"image_id": other.image_id, "label": other.label, "distance": other.distance}
+            for other in known.nearest(one, NEIGHBOURS)
+        ]
+        measured = [
+            {"name": c.name, "unit": c.unit, "meaning": c.meaning, "value": _plain(one[c.name])}
+            for c in OBJECTS
+        ]
+        return JSONResponse({"columns": measured, "neighbours": near, "sampled": known.sampled})
+
+    @router.get("/api/image/{image_id}/crop/{label}")
+    def crop(image_id: str, label: int, masked: bool = False, run: Run = None) -> Response:
+        row = viewer.find(image_id, run)
+        one = _object(viewer, row, label)
+        pixels = tiles.pixels(row).levels[0]
+        labels = tiles.labels(viewer.snapshot(), row).levels[0]
+        plain, cut = crop_of(one, pixels, labels, CROP_MARGIN)
+        return Response(encode(cut if masked else plain), media_type="image/png", headers=_FOREVER)
+
+    return router
+
+
+def levels(height: int, width: int) -> int:
+    """How many an image of that size has."""
+    side = max(height, width, 1)
+    return 1 + max(0, math.ceil(math.log2(side / TILE)))
+
+
+class _KeptFeatures:
+    """Those of the run that was asked for last."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        self._viewer = viewer
+        self._lock = threading.Lock()
+        self._kept: tuple[Any, Features] | None = None
+
+    def of_run(self, run_id: str) -> Features:
+        with self._lock:
+            snapshot = self._viewer.snapshot()
+            key = id(snapshot), run_id
+            if self._kept is None or self._kept[0] != key:
+                self._kept = key, Features(snapshot, run_id)
+            return self._kept[1]
+
+
+def _object(viewer: Viewer, image: Row, label: int) -> Row:
+    for one in viewer.snapshot().objects_of(image):
+        if one["label"] == label:
+            return one
+    raise SpecError(f"{image['path']}: has no object {label}")
+
+
+def _about(viewer: Viewer, row: Row) -> dict[str, Any]:
+    about: dict[str, Any] = {name: _plain(row[name]) for name in _SHOWN}
+    about["tile"] = TILE
+    if row["status"] != "ok":
+        return {**about, "levels": 0, "objects": [], "classes": []}
+    objects = viewer.snapshot().objects_of(row)
+    colours = object_colours(objects).tolist()
+    about["levels"] = levels(row["height"], row["width"])
+    about["objects"] = [
+        {
+            "label": one["label"],
+            "class_name": one["class_name"],
+            "score": _plain(one["score"]),
+            "area": one["area"],
+            "box": [one[f"bbox_{end}"] for end in ("y0", "x0", "y1", "x1")],
+            "colour": colours[one["label"]],
+        }
+        for one in objects
+    ]
+    classes = {one["class_id"]: one["class_name"] for one in objects}
+    palette = class_colours(max([0, *classes]) + 1).tolist()
+    about["classes"] = (
+        [{"name": name, "colour": palette[i]} for i, name in sorted(classes.items())]
+        if row["semantic_array"]
+        else []
+    )
+    about["others"] = _other_runs(viewer, row)
+    return about
+
+
+def _other_runs(viewer: Viewer, row: Row) -> list[dict[str, str]]:
+    """Results of the same image in other runs."""
+    where = (ds.field("image_id") == row["image_id"]) & (ds.field("status") == "ok")
+    columns = ["run_id", "model"]
+    found = viewer.snapshot().dataset("images").to_table(columns, filter=where).to_pylist()
+    return sorted(found, key=lambda one: str(one["run_id"]))
+
+
+def _plain(value: Any) -> Any:
+    """For JSON, which knows no NaN."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return value

@@ -1,0 +1,122 @@
+"""Images in several sizes, on the local disk, so that any part of a large one is there at once.
+
+Level 0 is the image itself, each further level half as high and wide, until one tile holds it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+TILE = 512
+"""Side of a tile, pixels."""
+
+MOST_BYTES = 6 << 30
+"""Of all pyramids together, on the disk."""
+
+Level = npt.NDArray[Any]
+
+
+class Pyramid:
+    """One picture; `levels` are memory-mapped, (H, W) or (H, W, 3)."""
+
+    def __init__(self, folder: Path, image: Level, smaller: Callable[[Level], Level]) -> None:
+        self.levels: list[Level] = []
+        self._folder = folder
+        while True:
+            self.levels.append(self._kept(image))
+            if max(image.shape[:2]) <= TILE:
+                break
+            image = smaller(self.levels[-1])
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(level.nbytes for level in self.levels)
+
+    def tile(self, level: int, row: int, column: int, border: int = 0) -> Level:
+        """A part of a level, at most `TILE` x `TILE`, and as much around it as there is.
+
+        Raises:
+            IndexError: there is no such tile.
+        """
+        image = self.levels[level]
+        y, x = row * TILE, column * TILE
+        if not (0 <= y < image.shape[0] and 0 <= x < image.shape[1]):
+            raise IndexError(f"no tile {row}, {column} in level {level}")
+        top, left = max(0, y - border), max(0, x - border)
+        return np.array(image[top : y + TILE + border, left : x + TILE + border])
+
+    def _kept(self, image: Level) -> Level:
+        path = self._folder / f"{id(self):x}-{len(self.levels)}.npy"
+        kept = np.lib.format.open_memmap(path, "w+", image.dtype, image.shape)
+        kept[:] = image
+        # The name can go: the pages stay for as long as the array is there.
+        path.unlink()
+        return kept
+
+
+class Pyramids:
+    """The pyramids that were looked at last; made once each, whoever asks meanwhile waits."""
+
+    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="segpipe-view-")
+        self._most = most_bytes
+        self._kept: OrderedDict[Any, Pyramid] = OrderedDict()
+        self._making: dict[Any, threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    def get(
+        self, key: Any, image: Callable[[], Level], smaller: Callable[[Level], Level]
+    ) -> Pyramid:
+        """The pyramid of that key; `image` gives its first level where it is not there yet."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+            making = self._making.setdefault(key, threading.Lock())
+        with making:
+            with self._lock:
+                if key in self._kept:
+                    return self._kept[key]
+            made = Pyramid(Path(self._folder.name), image(), smaller)
+            with self._lock:
+                self._kept[key] = made
+                self._making.pop(key, None)
+                while len(self._kept) > 1 and self._size > self._most:
+                    self._kept.popitem(last=False)
+            return made
+
+    @property
+    def _size(self) -> int:
+        return sum(pyramid.size_bytes for pyramid in self._kept.values())
+
+    def close(self) -> None:
+        with self._lock:
+            self._kept.clear()
+        self._folder.cleanup()
+
+
+def mean_of_four(picture: Level) -> Level:
+    """(H, W, 3) uint8 to half the height and width, rounded up."""
+    height, width = picture.shape[:2]
+    smaller = np.empty(((height + 1) // 2, (width + 1) // 2, 3), np.uint8)
+    for top in range(0, height, 1024):  # a strip at a time: the sum is wider than the picture
+        strip = np.asarray(picture[top : top + 1024])
+        rows, columns = strip.shape[:2]
+        even = np.pad(strip, ((0, rows % 2), (0, columns % 2), (0, 0)), mode="edge")
+        wide = even.astype(np.uint16)
+        total = wide[::2, ::2] + wide[1::2, ::2] + wide[::2, 1::2] + wide[1::2, 1::2]
+        smaller[top // 2 : top // 2 + total.shape[0]] = (total + 2) // 4
+    return smaller
+
+
+def nearest(labels: Level) -> Level:
+    """(H, W) labels to half the height and width, rounded up."""
+    return labels[::2, ::2]

@@ -1,0 +1,116 @@
+"""What the routes work on: the store as it is now, its index, and pictures of its images."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import pyarrow.dataset as ds
+
+from segpipe.errors import SegpipeError, SpecError
+from segpipe.spec import Limits
+from segpipe.store import Snapshot
+from segpipe.store.snapshot import Row
+from segpipe.viewer.answers import Answers
+from segpipe.viewer.index import Index
+from segpipe.viewer.thumbnails import Thumbnails
+
+FRESH_SECONDS = 3.0
+"""For which a snapshot is taken for the newest."""
+
+
+class Viewer:
+    """A store that may still be written, as one process looks at it; safe to use from threads.
+
+    Args:
+        source: takes a new snapshot of the store.
+        limits: what decoding one image may cost.
+
+    Attributes:
+        index: what filters need; holds what `snapshot()` holds.
+        answers: questions to it.
+        thumbnails: small pictures.
+        trouble: why the store could not be looked at again; empty when it could.
+    """
+
+    def __init__(self, source: Callable[[], Snapshot], limits: Limits | None = None) -> None:
+        self._source = source
+        self.limits = limits or Limits()
+        self._endings: list[Callable[[], None]] = []
+        self._snapshot = source()
+        self.index = Index()
+        self.index.refresh(self._snapshot)
+        self.answers = Answers(self.index)
+        self.thumbnails = Thumbnails(self.limits)
+        self.trouble = ""
+        self._looking = threading.Lock()
+        self._looked = time.monotonic()
+
+    @property
+    def name(self) -> str:
+        """Address of the store."""
+        return self._snapshot.files.address
+
+    def snapshot(self) -> Snapshot:
+        """The store, at most `FRESH_SECONDS` old when it was asked for before.
+
+        A new look is taken beside the question that finds it due, which does not wait.
+        """
+        due = time.monotonic() - self._looked > FRESH_SECONDS
+        if due and self._looking.acquire(blocking=False):
+            threading.Thread(target=self._look_again, name="segpipe-look", daemon=True).start()
+        return self._snapshot
+
+    def _look_again(self) -> None:
+        try:
+            new = self._source()
+            if new.parts("images") != self._snapshot.parts("images"):
+                self.index.refresh(new)
+                self._snapshot = new
+            self.trouble = ""
+        except (SegpipeError, OSError) as error:
+            self.trouble = str(error)
+        finally:
+            self._looked = time.monotonic()
+            self._looking.release()
+
+    def find(self, image_id: str, run: str | None = None) -> Row:
+        """The row of `images` of one image in one run; None for its newest.
+
+        Raises:
+            SpecError: there is none.
+        """
+        found = self.index.ask(
+            "SELECT run_id, chunk_id FROM image_rows WHERE image_id = $1 "
+            "AND ($2 IS NULL OR run_id = $2) "
+            # A truth that was imported is shown where it is asked for.
+            "ORDER BY regexp_full_match(model, 'truth(-.*)?'), run_id DESC, chunk_id DESC LIMIT 1",
+            [image_id, run],
+        )
+        snapshot = self.snapshot()
+        for _, chunk_id in found:
+            images = snapshot.of_chunks([chunk_id]).dataset("images")
+            rows = images.to_table(filter=ds.field("image_id") == image_id).to_pylist()
+            if rows:
+                return dict(rows[0])
+        raise SpecError(f"no image {image_id[:80]!r} in this store" + f", run {run}" * bool(run))
+
+    def chunks_of(self, image_ids: Sequence[str]) -> list[str]:
+        """The chunks with a result of one of these images."""
+        found = self.index.ask(
+            "SELECT DISTINCT chunk_id FROM image_rows WHERE image_id IN (SELECT unnest($1))",
+            [list(image_ids)],
+        )
+        return [chunk_id for (chunk_id,) in found]
+
+    def at_the_end(self, what: Callable[[], None]) -> None:
+        """Have something done by `close`."""
+        self._endings.append(what)
+
+    def close(self) -> None:
+        """Give back what is held."""
+        for ending in self._endings:
+            ending()
+        self.thumbnails.close()
+        self.index.close()

@@ -1,0 +1,1 @@
+"""The viewer, with a real server and a real browser."""
