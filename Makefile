@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: venv demo test soak gates check-install clean
+.PHONY: venv demo test docs soak gates check-install clean
 
 venv: $(READY)
 
@@ -18,6 +18,12 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[dev,train]"
 	@touch $@
 
+# Readers of what is exported, whose requirements fit none of ours: a place of their own.
+.venv-foreign/.ready: tests/foreign/requirements.txt
+	@test -x .venv-foreign/bin/python || $(PYTHON) -m venv .venv-foreign
+	.venv-foreign/bin/python -m pip install --quiet --requirement $<
+	@touch $@
+
 demo: venv
 	$(BIN)/segpipe demo --out demo
 
@@ -26,8 +32,13 @@ gates: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: gates
+test: gates .venv-foreign/.ready
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+# The documentation site; the tests build it too, and look at its links.
+docs: venv
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo build/site/index.html
 
 # The faults that `make test` injects by the hundred, by the thousand: about an hour.
 soak: venv
@@ -38,4 +49,4 @@ check-install:
 	PYTHON=$(PYTHON) tests/plain_install.sh
 
 clean:
-	rm -rf .venv demo build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-foreign demo build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from segpipe.flows.artifacts import ShownProgress
 from segpipe.flows.logs import flow_logger
@@ -111,6 +113,7 @@ def work(run: Run, observe: Observer) -> None:
 
 
 def _work(run: Run, observe: Observer) -> RunSummary:
+    run.led_by(segment.name, str(flow_run.id), Path(__file__).read_bytes())
     with run.recorded():
         if run.plan.chunks:
             process_chunks(run, observe)

@@ -7,14 +7,15 @@ starts, when its work does, and when it ends, however it ends; the commits alone
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.dataset as ds
 
@@ -22,9 +23,12 @@ from segpipe.census import failed_specs
 from segpipe.errors import SpecError
 from segpipe.planner import write_plans
 from segpipe.provenance.environment import describe_environment
+from segpipe.provenance.lineage import told_lineage
 from segpipe.provenance.record import (
+    FLOW_FILE,
     Device,
     FailedImage,
+    Flow,
     PlanSummary,
     Status,
     WorkerKind,
@@ -48,6 +52,7 @@ from segpipe.store.sums import seal, unseal
 
 if TYPE_CHECKING:
     from segpipe.engine import Staff
+    from segpipe.segmenters.base import Segmenter
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +163,15 @@ class Run:
             self._workers = staff.kinds
         staff.dismiss()
 
+    def process_here(self, segmenter: Segmenter[Any, Any]) -> Iterator[Progress]:
+        """Do the plan in this process, with a segmenter that is not built from a spec."""
+        from segpipe.pipeline import process_chunk
+
+        for chunk in self._chunks():
+            self._tally.add(process_chunk(chunk, segmenter, self.files, self.run_id))
+            self._moved()
+            yield self.progress
+
     @property
     def progress(self) -> Progress:
         tally = self._tally
@@ -203,15 +217,25 @@ class Run:
         started = datetime.now(UTC) - timedelta(seconds=self._planning)
         self._record = started_at(self._record, started)
         self.write_record()
-        try:
-            yield
-        except BaseException as error:
-            # Ctrl-C, and what Prefect makes of SIGTERM, are no `Exception`.
-            status: Status = "failed" if isinstance(error, Exception) else "interrupted"
-            with suppress(OSError):  # of a full disk, which is then what failed
-                self._finish_record(status, error)
-            raise
-        self._finish_record("completed")
+        with told_lineage() as tell:
+            tell(self._record)
+            try:
+                yield
+            except BaseException as error:
+                # Ctrl-C, and what Prefect makes of SIGTERM, are no `Exception`.
+                status: Status = "failed" if isinstance(error, Exception) else "interrupted"
+                with suppress(OSError):  # of a full disk, which is then what failed
+                    self._finish_record(status, error)
+                    tell(self._record)
+                raise
+            self._finish_record("completed")
+            tell(self._record)
+
+    def led_by(self, flow: str, flow_run: str, source: bytes) -> None:
+        """Before `recorded`: keep the flow that leads this run, its source included."""
+        sha256 = hashlib.sha256(source).hexdigest()
+        self.files.replace(run_file(self.run_id, FLOW_FILE), source)
+        self._record = replace(self._record, flow=Flow(flow, flow_run, sha256))
 
     def _chunks(self) -> Iterator[Chunk]:
         return read_plan(self.files, self.run_id, self.model.spec.spec_id)
@@ -298,6 +322,8 @@ def failed_runs(store: str) -> list[RunSpec]:
     specs = []
     for spec_id in failed_specs(snapshot):
         record = newest[spec_id]
+        if record["segment_spec"]["model"]["kind"] == "truth":
+            continue  # `segpipe import` brings it again
         values = {**record["run_spec"], "store": store, "retry": True}
         spec = parse(RunSpec, values, f"the record of run {record['run_id']}")
         if resolve(spec).spec.spec_id != spec_id:

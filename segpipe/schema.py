@@ -33,7 +33,7 @@ _KEYS = (
 
 IMAGES = (
     *_KEYS,
-    Column("model", pa.string(), "", "name of the model"),
+    Column("model", pa.string(), "", "name of the model; truth, or truth-..., of a truth"),
     Column("uri", pa.string(), "", "where the image was read, percent-encoded"),
     Column("path", pa.string(), "", "path relative to the collection"),
     Column("size_bytes", pa.int64(), "B", "size as listed"),

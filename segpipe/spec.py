@@ -7,11 +7,12 @@ often they are tried is not part of it. Unknown keys are refused everywhere.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from segpipe.clusters import Workforce
@@ -119,9 +120,18 @@ class RCNNOptions(Frozen):
     max_detections: int = Field(300, ge=1, le=65535)
 
 
+class TruthOptions(Frozen):
+    """Of a truth that was imported: nothing to choose."""
+
+    kind: Literal["truth"] = "truth"
+
+
 Options = Annotated[
-    ClassicalOptions | UNetOptions | DetectorOptions | RCNNOptions, Field(discriminator="kind")
+    ClassicalOptions | UNetOptions | DetectorOptions | RCNNOptions | TruthOptions,
+    Field(discriminator="kind"),
 ]
+
+_TRUTH_NAME = re.compile(r"truth(-[a-z0-9-]+)?")
 
 
 class Limits(Frozen):
@@ -136,21 +146,32 @@ class ModelSpec(Frozen):
     """A model, resolved: architecture + weights + classes + how to use them.
 
     Attributes:
-        name: as in `segpipe models`, or the file's stem.
+        name: as in `segpipe models`, or the file's stem. `truth`, and names that begin with
+            `truth-`, are those of a truth that was imported, and of nothing else.
         kind: which segmenter runs it.
-        weights_sha256: of the weights file; None where there are no weights.
+        weights_sha256: of the weights file; None where there are no weights. Of a truth, of its
+            files.
         architecture: arguments of the network's constructor, plain JSON.
         classes: names by class id; entry 0 is the background.
     """
 
     name: str
-    kind: Literal["classical", "unet", "mask_rcnn", "faster_rcnn", "rcnn"]
+    kind: Literal["classical", "unet", "mask_rcnn", "faster_rcnn", "rcnn", "truth"]
     task: Literal["instances", "semantic", "boxes"] = "instances"
     weights_sha256: str | None = None
     architecture: dict[str, Any] = Field({})
     classes: tuple[str, ...] = ("background", "object")
     preprocess: Preprocess | None = None
     licence: str = ""
+
+    @model_validator(mode="after")
+    def _is_named_as_what_it_is(self) -> Self:
+        if (self.kind == "truth") != bool(_TRUTH_NAME.fullmatch(self.name)):
+            raise ValueError(
+                f"{self.name!r}: a truth is named `truth`, or `truth-` and lowercase letters, "
+                "digits and dashes; and no model is"
+            )
+        return self
 
 
 class SegmentSpec(Frozen):

@@ -1,10 +1,9 @@
-"""`segpipe show`, `overlay`, `eval`, `export`, `models`: what came of it."""
+"""`segpipe show`, `overlay`, `eval`, `models`: what came of it."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,11 +12,6 @@ import typer
 from segpipe.cli.options import AsJson, OfModel, Store
 
 looking = typer.Typer(rich_markup_mode=None)
-
-
-class ExportFormat(StrEnum):
-    PNG = "png"
-    COCO = "coco"
 
 
 @looking.command()
@@ -111,32 +105,6 @@ def evaluate(
 
         draw_examples(comparison, evaluation).save(picture, "PNG")
     typer.echo(json.dumps(evaluation.to_dict()) if as_json else format_evaluation(evaluation))
-
-
-@looking.command()
-def export(
-    store: Store,
-    format: Annotated[  # noqa: A002 - the option's name
-        ExportFormat, typer.Option(help="png: 16-bit label images; coco: JSON with RLE masks.")
-    ],
-    out: Annotated[Path, typer.Option(help="Folder to write to.")],
-    model: OfModel = None,
-    as_json: AsJson = False,
-) -> None:
-    """Write the newest results for other programs.
-
-    \b
-    segpipe export results/ --format png --out labels/
-    segpipe export results/ --format coco --out coco/
-    """
-    import segpipe
-    from segpipe.export.coco import export_coco
-    from segpipe.export.labels import export_labels
-
-    snapshot = segpipe.open_store(store).of_model(model)
-    write = export_labels if format is ExportFormat.PNG else export_coco
-    summary = write(snapshot, out)
-    typer.echo(json.dumps(summary.to_dict()) if as_json else summary.to_text())
 
 
 @looking.command()

@@ -14,12 +14,15 @@ import typer
 from segpipe.cli.bench import bench
 from segpipe.cli.comparing import comparing
 from segpipe.cli.deploying import deploying
+from segpipe.cli.importing import importing
 from segpipe.cli.keeping import keeping
 from segpipe.cli.looking import looking
 from segpipe.cli.making_models import making_models
+from segpipe.cli.provenance import provenance
 from segpipe.cli.querying import querying
 from segpipe.cli.reporting import reporting
 from segpipe.cli.segmenting import segmenting
+from segpipe.cli.sharing import sharing
 from segpipe.cli.viewing import viewing
 from segpipe.errors import SegpipeError, SpecError
 
@@ -41,7 +44,10 @@ for commands in (
     querying,
     looking,
     comparing,
+    importing,
+    sharing,
     reporting,
+    provenance,
     making_models,
     keeping,
 ):

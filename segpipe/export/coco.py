@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-import numpy as np
-import numpy.typing as npt
-
+from segpipe.export.categories import Categories
 from segpipe.export.files import ExportSummary, write_below
+from segpipe.export.images import ImageCopies
+from segpipe.export.naming import Naming
+from segpipe.export.objects import objects_with_masks, ok_images
 from segpipe.masks.rle import encode
-from segpipe.records import CroppedMask
 from segpipe.store.snapshot import Snapshot
 
 FILE_NAME = "instances.json"
+
+_RESULT = ("image_id", "category_id", "segmentation", "bbox", "score")
+"""What a result has, and no more: `loadRes` numbers them and measures their areas."""
 
 Json = dict[str, Any]
 
@@ -35,35 +40,105 @@ def export_coco(snapshot: Snapshot, out: Path) -> ExportSummary:
     Raises:
         SpecError: the file cannot be written.
     """
+    return _export(snapshot, out, FILE_NAME, lambda row: str(row["path"]))
+
+
+def export_fiftyone(snapshot: Snapshot, out: Path, with_images: bool = False) -> ExportSummary:
+    """Write a `fiftyone.types.COCODetectionDataset`: `OUT/labels.json`, if wanted `OUT/data/`.
+
+    As `export_coco`; `file_name` is a path below `data/`.
+
+    Raises:
+        SpecError: a file cannot be written.
+    """
+    naming = Naming(ok_images(snapshot))
+    copies = ImageCopies(out, with_images)
+
+    def place(row: Json) -> str:
+        data = PurePosixPath("data")
+        return str(copies.write(row, data / naming.path_of(row, "")).relative_to(data))
+
+    summary = _export(snapshot, out, "labels.json", place)
+    return replace(summary, out=str(out), absent=copies.absent)
+
+
+def export_coco_results(snapshot: Snapshot, out: Path) -> ExportSummary:
+    """Write COCO results, as `pycocotools` takes them in `COCO.loadRes`: `OUT/results.json`.
+
+    `image_id` and `category_id` are those of `export_coco` for the same images: `OUT/images.json`
+    holds these without annotations. An object without a score, such as of a method that gives
+    none, has score 1.
+
+    Raises:
+        SpecError: a file cannot be written.
+    """
+    counts = {"images": 0, "objects": 0, "failed": 0}
+    categories = Categories()
+    out.mkdir(parents=True, exist_ok=True)
+
+    def write_images(results: BinaryIO, file: BinaryIO) -> None:
+        _write(snapshot, file, results, counts, categories, lambda row: str(row["path"]), True)
+
+    with tempfile.TemporaryFile(dir=out) as results:
+        write_below(out, PurePosixPath("images.json"), partial(write_images, results))
+        results.seek(0)
+
+        def write_results(file: BinaryIO) -> None:
+            file.write(b"[")
+            shutil.copyfileobj(results, file)
+            file.write(b"]\n")
+
+        write_below(out, PurePosixPath("results.json"), write_results)
+    return _summary(out / "results.json", counts)
+
+
+def _export(
+    snapshot: Snapshot, out: Path, name: str, place: Callable[[Json], str]
+) -> ExportSummary:
     counts = {"images": 0, "objects": 0, "failed": 0}
 
     def write(file: BinaryIO) -> None:
         with tempfile.TemporaryFile(dir=out) as annotations:
-            _write(snapshot, file, annotations, counts)
+            _write(snapshot, file, annotations, counts, Categories(), place)
 
-    write_below(out, PurePosixPath(FILE_NAME), write)
-    return ExportSummary(str(out / FILE_NAME), **counts)
+    write_below(out, PurePosixPath(name), write)
+    return _summary(out / name, counts)
+
+
+def _summary(path: Path, counts: dict[str, int]) -> ExportSummary:
+    return ExportSummary(str(path), counts["images"], counts["objects"], counts["failed"])
 
 
 def _write(
-    snapshot: Snapshot, file: BinaryIO, annotations: BinaryIO, counts: dict[str, int]
+    snapshot: Snapshot,
+    file: BinaryIO,
+    annotations: BinaryIO,
+    counts: dict[str, int],
+    categories: Categories,
+    place: Callable[[Json], str],
+    as_results: bool = False,
 ) -> None:
     """Images go to `file` and annotations to a file of their own, in one walk over the store."""
-    categories = _Categories()
     file.write(b'{"info": {"description": "made by segpipe"},\n"images": [')
     for row in snapshot.image_rows():
         if row["status"] != "ok":
             counts["failed"] += 1
             continue
-        _append(file, _image(row, counts["images"] + 1), first=counts["images"] == 0)
+        image = _image(row, counts["images"] + 1, place(row))
+        _append(file, image, first=counts["images"] == 0)
         counts["images"] += 1
-        for annotation in _annotations(snapshot, row, categories):
-            annotation |= {"id": counts["objects"] + 1, "image_id": counts["images"]}
+        for found in _annotations(snapshot, row, categories):
+            annotation = found | {"id": counts["objects"] + 1, "image_id": counts["images"]}
+            if as_results:
+                annotation = {"score": 1.0} | {
+                    key: annotation[key] for key in _RESULT if key in annotation
+                }
             _append(annotations, annotation, first=counts["objects"] == 0)
             counts["objects"] += 1
     file.write(b'],\n"annotations": [')
-    annotations.seek(0)
-    shutil.copyfileobj(annotations, file)
+    if not as_results:
+        annotations.seek(0)
+        shutil.copyfileobj(annotations, file)
     file.write(b'],\n"categories": ' + json.dumps(categories.to_list()).encode() + b"}\n")
 
 
@@ -71,54 +146,28 @@ def _append(file: BinaryIO, value: Json, first: bool) -> None:
     file.write((b"\n" if first else b",\n") + json.dumps(value, allow_nan=False).encode())
 
 
-def _image(row: Json, number: int) -> Json:
+def _image(row: Json, number: int, place: str) -> Json:
     return {
         "id": number,
-        "file_name": row["path"],
+        "file_name": place,
         "height": row["height"],
         "width": row["width"],
         "segpipe_image_id": row["image_id"],
     }
 
 
-def _annotations(snapshot: Snapshot, row: Json, categories: _Categories) -> Iterator[Json]:
+def _annotations(snapshot: Snapshot, row: Json, categories: Categories) -> Iterator[Json]:
     """The annotations of one image, without their ids."""
     shape = row["height"], row["width"]
-    labels: npt.NDArray[np.unsignedinteger[Any]] | None = None
-    for found in snapshot.objects_of(row):
-        y0, x0, y1, x1 = (found[f"bbox_{end}"] for end in ("y0", "x0", "y1", "x1"))
-        counts = found["rle"]
-        if counts is None:
-            if labels is None:
-                labels = snapshot.label_image(row)
-            mask = labels[y0:y1, x0:x1] == found["label"]
-            counts = encode(CroppedMask(y0, x0, mask), shape)
+    for found, mask in objects_with_masks(snapshot, row):
+        height, width = mask.mask.shape
         annotation = {
             "category_id": categories.id_of(found["class_id"], found["class_name"]),
-            "segmentation": {"size": list(shape), "counts": counts},
-            "bbox": [x0, y0, x1 - x0, y1 - y0],
+            "segmentation": {"size": list(shape), "counts": found["rle"] or encode(mask, shape)},
+            "bbox": [mask.x0, mask.y0, width, height],
             "area": found["area"],
             "iscrowd": 0,
         }
         if found["score"] is not None:
             annotation["score"] = found["score"]
         yield annotation
-
-
-class _Categories:
-    """An id per (class id, name); the class id itself where it is still free."""
-
-    def __init__(self) -> None:
-        self._ids: dict[tuple[int, str], int] = {}
-
-    def id_of(self, class_id: int, name: str) -> int:
-        if (class_id, name) not in self._ids:
-            taken = set(self._ids.values())
-            self._ids[class_id, name] = max(taken) + 1 if class_id in taken else class_id
-        return self._ids[class_id, name]
-
-    def to_list(self) -> list[Json]:
-        return sorted(
-            ({"id": number, "name": name} for (_, name), number in self._ids.items()),
-            key=lambda category: int(category["id"]),
-        )

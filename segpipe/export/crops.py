@@ -17,12 +17,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.dataset as ds
-import tifffile
-from PIL import Image
 
 from segpipe.errors import InputError, SpecError
 from segpipe.export.files import write_below
 from segpipe.export.naming import Naming
+from segpipe.export.pixels import encode_pixels, suffix_of
 from segpipe.geometry import Box
 from segpipe.masks.rle import decode
 from segpipe.query import format_table
@@ -119,8 +118,8 @@ def write_crops(snapshot: Snapshot, answer: pa.Table, out: Path, margin: int) ->
                 ("crop", "", pixels),
                 ("masked", ".masked", _cut_out(pixels, mask)),
             ):
-                path = folder / f"{row['label']}{suffix}{_suffix(crop)}"
-                write_below(out, path, partial(_encode, crop))
+                path = folder / f"{row['label']}{suffix}{suffix_of(crop)}"
+                write_below(out, path, partial(encode_pixels, crop))
                 files[name] = str(path)
             index.append({**row, **files})
             written.written += 1
@@ -214,20 +213,6 @@ def _cut_out(pixels: Pixels, mask: npt.NDArray[np.bool_]) -> Pixels:
     if pixels.dtype == np.uint8:
         return np.dstack([pixels, np.where(mask, 255, 0).astype(np.uint8)])
     return np.where(mask[..., None], pixels, np.zeros((), pixels.dtype))
-
-
-def _suffix(pixels: Pixels) -> str:
-    grey16 = pixels.dtype == np.uint16 and pixels.shape[2] == 1
-    return ".png" if pixels.dtype == np.uint8 or grey16 else ".tif"
-
-
-def _encode(pixels: Pixels, file: BinaryIO) -> None:
-    """(H, W, C): grey or colour, of bytes also with a last channel that is opacity."""
-    plane = pixels.squeeze(2) if pixels.shape[2] == 1 else pixels
-    if _suffix(pixels) == ".tif":
-        tifffile.imwrite(file, plane)
-    else:
-        Image.fromarray(plane).save(file, "PNG")
 
 
 def _write_index(table: pa.Table, file: BinaryIO) -> None:

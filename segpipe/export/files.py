@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import uuid
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from segpipe.errors import SpecError
+
+_NAMED = 20
+"""Images that a summary names one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +26,7 @@ class ExportSummary:
         failed: images of the store that have no result, and so are not in the export.
         renamed: files that could not keep the stem of their image; see `Naming`.
         wide: label images with labels above 65,535, written as 32-bit TIFF instead of PNG.
+        absent: path of an image -> why its pixels are not in the export, which has its objects.
     """
 
     out: str
@@ -29,6 +35,7 @@ class ExportSummary:
     failed: int
     renamed: int = 0
     wide: int = 0
+    absent: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -42,6 +49,10 @@ class ExportSummary:
             lines.append(f"  {self.renamed:,} files have longer names, since two shared a stem")
         if self.wide:
             lines.append(f"  {self.wide:,} have more than 65,535 labels and are 32-bit TIFF files")
+        for path, why in islice(self.absent.items(), _NAMED):
+            lines.append(f"  pixels of {path} are not in it: {why}")
+        if len(self.absent) > _NAMED:
+            lines.append(f"  pixels of {len(self.absent) - _NAMED:,} other images are not in it")
         return "\n".join(lines)
 
 
@@ -63,5 +74,28 @@ def write_below(out: Path, relative: PurePosixPath, write: Callable[[BinaryIO], 
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise SpecError(f"{target}: not written: {error}") from error
+
+
+def write_folder_below(out: Path, relative: PurePosixPath, write: Callable[[Path], None]) -> None:
+    """Write a folder below `out` as a whole or not at all; an existing one is replaced.
+
+    Raises:
+        SpecError: it cannot be written, or a link below `out` leads out of it.
+    """
+    target = out / relative
+    partial = target.with_name(f".{uuid.uuid4().hex}.partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.parent.resolve().is_relative_to(out.resolve()) or target.is_symlink():
+            raise SpecError(f"{target} leads out of {out}; remove that link first")
+        try:
+            write(partial)
+            if target.exists():
+                shutil.rmtree(target)
+            partial.rename(target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise SpecError(f"{target}: not written: {error}") from error

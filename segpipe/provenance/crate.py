@@ -1,9 +1,11 @@
 """A run as an RO-Crate: metadata that archives and workflow registries understand.
 
-Process Run Crate 0.5 (https://w3id.org/ro/wfrun/process/0.5) on RO-Crate 1.1. The crate is the
-run's folder in the store. What lies outside this folder (the collection, the weights, the masks
-and tables that all runs share) is named by absolute URI, as RO-Crate asks: a relative id must
-not climb out of its crate. Weights are named by their content (RFC 6920), wherever they lie.
+Process Run Crate 0.5 (https://w3id.org/ro/wfrun/process/0.5) on RO-Crate 1.1; for a run that a
+Prefect flow led, also Workflow Run Crate 0.5, see `workflow`. The crate is the run's folder in the
+store, or a copy of it to be deposited elsewhere, see `deposit`. What lies outside this folder (the
+collection, the weights, the masks and tables that all runs share) is named by absolute URI, as
+RO-Crate asks: a relative id must not climb out of its crate. Weights are named by their content
+(RFC 6920), wherever they lie.
 """
 
 from __future__ import annotations
@@ -12,16 +14,21 @@ import base64
 import json
 import mimetypes
 import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rocrate.model import ContextEntity, DataEntity
 from rocrate.rocrate import ROCrate
 
 from segpipe.provenance.record import RunRecord
+from segpipe.provenance.workflow import describe_workflow
 
 ROCRATE_VERSION = "1.1"
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
 RECORD_FILE = "record.json"
+README = "README.md"
 
 # The part of a glob from its first folder or name with a wildcard on.
 _PATTERN = re.compile(r"(?:(?<=.)/)?[^/]*[*?\[].*", re.DOTALL)
@@ -38,17 +45,47 @@ _RESULTS = {
 }
 
 
-def crate_json(record: RunRecord) -> str:
-    """Content of `ro-crate-metadata.json`, to lie beside the record's `record.json`."""
+@dataclass(frozen=True, slots=True)
+class CrateFile:
+    """A file of the crate beside the record.
+
+    Attributes:
+        name: in the crate.
+        meaning: one sentence.
+        encoding: its media type.
+    """
+
+    name: str
+    meaning: str
+    encoding: str
+    size: int
+    sha256: str
+
+
+def crate_json(record: RunRecord, files: Iterable[CrateFile] = ()) -> str:
+    """Content of `ro-crate-metadata.json`, to lie beside the record's `record.json`.
+
+    Args:
+        files: what else lies there; `images.parquet` and `objects.parquet` are rows of this run
+            alone, and stand for the tables of the store.
+    """
     crate = ROCrate(version=ROCRATE_VERSION)
     # RO-Crate 1.1's context has no term for a hash; defined here, it needs no second context.
     crate.metadata.extra_terms["sha256"] = "http://schema.org/sha256"
     _describe_root(crate, record)
-    objects = [_collection(crate, record), *_weights(crate, record)]
-    results = [_record_file(crate), *_stored(crate, record)]
+    beside = {file.name: _beside(crate, file) for file in files}
+    collection = _collection(crate, record)
+    weights = _weights(crate, record)
+    outputs = _stored(crate, record, beside)
     action = _action(crate, record)
+    objects = [collection, *weights]
+    if record.flow is not None:
+        inputs = {"source": collection}
+        if weights:
+            inputs["weights"] = weights[0]
+        objects += describe_workflow(crate, record, action, inputs, outputs)
     action["object"] = objects if len(objects) > 1 else objects[0]
-    action["result"] = results
+    action["result"] = [_record_file(crate), *outputs.values()]
     crate.root_dataset["mentions"] = action
     return json.dumps(crate.metadata.generate(), indent=1, sort_keys=True, ensure_ascii=True)
 
@@ -124,12 +161,33 @@ def _record_file(crate: ROCrate) -> DataEntity:
     )
 
 
-def _stored(crate: ROCrate, record: RunRecord) -> list[DataEntity]:
+def _beside(crate: ROCrate, file: CrateFile) -> DataEntity:
+    properties = {
+        "@type": "File",
+        "name": file.name,
+        "description": file.meaning,
+        "encodingFormat": file.encoding,
+        "contentSize": str(file.size),
+        "sha256": file.sha256,
+    }
+    if file.name == README:
+        return _data(crate, file.name, {**properties, "about": {"@id": "./"}})
+    return _data(crate, file.name, properties)
+
+
+def _stored(
+    crate: ROCrate, record: RunRecord, beside: Mapping[str, DataEntity]
+) -> dict[str, DataEntity]:
     store = _absolute_uri(record.run_spec["store"]).rstrip("/")
-    return [
-        _data(crate, f"{store}/{name}/", {"@type": "Dataset", "name": name, "description": meaning})
+    return {
+        name: beside.get(f"{name}.parquet")
+        or _data(
+            crate,
+            f"{store}/{name}/",
+            {"@type": "Dataset", "name": name, "description": meaning},
+        )
         for name, meaning in _RESULTS.items()
-    ]
+    }
 
 
 def _action(crate: ROCrate, record: RunRecord) -> ContextEntity:
@@ -182,7 +240,7 @@ def _software_version(record: RunRecord) -> str:
     return f"{version} (git {checkout['commit']}{', modified' if checkout['dirty'] else ''})"
 
 
-def _data(crate: ROCrate, identifier: str, properties: dict[str, str]) -> DataEntity:
+def _data(crate: ROCrate, identifier: str, properties: dict[str, Any]) -> DataEntity:
     entity = DataEntity(crate, identifier, properties)
     crate.add(entity)
     return entity

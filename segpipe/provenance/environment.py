@@ -13,7 +13,7 @@ from typing import Any
 
 import segpipe
 
-_PACKAGE_FOLDER = Path(segpipe.__file__).resolve().parent
+PACKAGE_FOLDER = Path(segpipe.__file__).resolve().parent
 _GIT_SECONDS = 10
 _FIELD = re.compile(r"^(Name|Version): *(\S.*?)\s*$", re.MULTILINE)
 
@@ -28,7 +28,7 @@ def describe_environment() -> dict[str, Any]:
     packages = installed_packages()
     return {
         "segpipe": packages.get("segpipe", "unknown"),
-        "git": describe_checkout(_PACKAGE_FOLDER.parent),
+        "git": describe_checkout(PACKAGE_FOLDER.parent),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": cpu_model(),

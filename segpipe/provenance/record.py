@@ -20,6 +20,9 @@ from segpipe.spec import RunSpec, SegmentSpec
 
 Status = Literal["running", "completed", "failed", "interrupted"]
 FORMAT_VERSION = 1
+FLOW_FILE = "flow.py"
+"""Beside the record: the source of the flow that led the run."""
+
 MAX_LISTED_FAILURES = 1000
 """Failures that a record lists one by one; it counts all of them."""
 
@@ -96,6 +99,21 @@ class WorkerKind:
 
 
 @dataclass(frozen=True, slots=True)
+class Flow:
+    """The Prefect flow that led a run, whose source lies beside the record as `FLOW_FILE`.
+
+    Attributes:
+        name: of the flow.
+        run: id of the flow run, at the Prefect server of then.
+        sha256: of the source.
+    """
+
+    name: str
+    run: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunRecord:
     """One execution.
 
@@ -109,6 +127,7 @@ class RunRecord:
         chunks: that were committed, in that order; none where it was read from its JSON.
         error: why the run failed; None otherwise.
         workers: what the workers really had, by kind; none where there was nothing to do.
+        flow: that led it; None where it was called without one.
     """
 
     run_id: str
@@ -129,6 +148,7 @@ class RunRecord:
     summary: RunSummary | None = None
     error: str | None = None
     workers: tuple[WorkerKind, ...] = ()
+    flow: Flow | None = None
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> str:
@@ -152,6 +172,7 @@ class RunRecord:
             raise ValueError(f"status {raw['status']!r}; allowed: {', '.join(get_args(Status))}")
         failures = raw.pop("failures")
         summary = raw.pop("summary")
+        flow = raw.pop("flow", None)
         return cls(
             device=Device(**raw.pop("device")),
             plan=PlanSummary(**raw.pop("plan")),
@@ -164,6 +185,7 @@ class RunRecord:
             summary=None if summary is None else RunSummary(**summary),
             # Records from before there was such a list have none.
             workers=tuple(WorkerKind(**kind) for kind in raw.pop("workers", ())),
+            flow=None if flow is None else Flow(**flow),
             **raw,
         )
 

@@ -19,6 +19,7 @@ VIEWS = ("images", "objects", "runs", "missing_images", "latest_images", "latest
 _LATEST_IMAGES = """
 CREATE VIEW latest_images AS SELECT images.*, since AS missing_since
 FROM images LEFT JOIN missing_images USING (image_id)
+WHERE regexp_full_match(model, 'truth(-.*)?') IS NOT TRUE
 QUALIFY row_number() OVER (PARTITION BY images.image_id ORDER BY run_id DESC, chunk_id DESC) = 1
 """
 _LATEST_OBJECTS = """

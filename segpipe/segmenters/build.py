@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, assert_never
 
-from segpipe.errors import WeightsError
+from segpipe.errors import SpecError, WeightsError
 from segpipe.segmenters.base import Segmenter
 from segpipe.segmenters.weights import sha256_file
 from segpipe.spec import SegmentSpec
@@ -45,6 +45,8 @@ def build(
 
             _set_threads(threads)
             return RCNNSegmenter(spec, _verified(spec, weights_path))
+        case "truth":
+            raise SpecError(f"{spec.model.name!r} is a truth, which `segpipe import` brings")
         case kind:
             assert_never(kind)
 

@@ -55,14 +55,14 @@ def check_store(files: Files) -> Iterator[Problem]:
         if name.removesuffix(".parquet") not in chunks | hidden:
             yield Problem(f"{table}/{name}", "published, but its chunk is not committed (I3)")
     for chunk_id in sorted(chunks):
-        yield from _check_chunk(files, chunk_id)
+        yield from check_chunk(files, chunk_id)
     if isinstance(compacted, Problem):
         yield compacted
     else:
         yield from _check_compactions(files, compacted, chunks, hidden)
     yield from _check_fixed(files)
     try:
-        yield from _check_files(files, dict(sealed_files(files)))
+        yield from check_files(files, dict(sealed_files(files)))
     except (ValueError, KeyError, TypeError) as error:
         yield Problem(layout.RUNS, f"a list of sums is damaged: {error}")
 
@@ -97,7 +97,7 @@ def _check_compactions(
     for compaction in found:
         if not hidden.isdisjoint(compaction.chunks):
             continue  # nobody reads it any more; it goes with them
-        problems = list(_check_files(files, compaction.files))
+        problems = list(check_files(files, compaction.files))
         yield from problems
         path = layout.compaction_file(compaction.number)
         if strangers := compaction.chunks - chunks:
@@ -115,7 +115,8 @@ def _check_compactions(
                 yield Problem(path, f"has {rows} rows of {table}, its chunks have {expected}")
 
 
-def _check_chunk(files: Files, chunk_id: str) -> Iterator[Problem]:
+def check_chunk(files: Files, chunk_id: str) -> Iterator[Problem]:
+    """All problems of one committed chunk: of its manifest, its files and what they hold."""
     path = layout.commit_file(chunk_id)
     try:
         commit = read_commit(files, chunk_id)
@@ -124,7 +125,7 @@ def _check_chunk(files: Files, chunk_id: str) -> Iterator[Problem]:
         return
     if commit.chunk_id != chunk_id:
         yield Problem(path, f"says that it is of chunk {commit.chunk_id} (I1)")
-    problems = list(_check_files(files, commit.masks))
+    problems = list(check_files(files, commit.masks))
     parts: dict[str, bytes] = {}
     for table, stored in sorted(commit.parts.items()):
         try:
@@ -152,7 +153,8 @@ def _read_part(files: Files, commit: Commit, table: str) -> tuple[str, bytes]:
     return published, files.read(published)
 
 
-def _check_files(files: Files, expected: Mapping[str, StoredFile]) -> Iterator[Problem]:
+def check_files(files: Files, expected: Mapping[str, StoredFile]) -> Iterator[Problem]:
+    """Those of the files, path -> size and hash, that are gone or have other bytes."""
     for path, stored in sorted(expected.items()):
         try:
             data = files.read(path)

@@ -39,6 +39,7 @@ class Snapshot:
     def __init__(self, files: Files, model: str | None = None) -> None:
         self.files = files
         self.model = model
+        self._of_run = False
         hidden = hidden_chunks(files)
         self._compaction = newest_compaction(files)
         if self._compaction and not self._compaction.chunks.isdisjoint(hidden):
@@ -68,7 +69,9 @@ class Snapshot:
             raise SpecError(
                 f"no results of run {run_id!r} in this store; `segpipe show` lists the runs"
             )
-        return self.of_chunks(pc.unique(rows["chunk_id"]).to_pylist())
+        part = self.of_chunks(pc.unique(rows["chunk_id"]).to_pylist())
+        part._of_run = True
+        return part
 
     def of_model(self, model: str | None) -> Self:
         """The same store, where images have only the results of one model; None for all models.
@@ -154,6 +157,8 @@ class Snapshot:
     def find_image(self, name: str) -> Row:
         """The newest row of an image, by `image_id`, path in the collection, uri, or file name.
 
+        A truth that was imported is left out, unless the snapshot is of it alone.
+
         Raises:
             SpecError: there is none, or the name fits several images.
         """
@@ -175,6 +180,10 @@ class Snapshot:
     def _images(self, where: pc.Expression, latest: bool = True) -> pa.Table:
         if self.model is not None:
             where &= ds.field("model") == self.model
+        elif latest and not self._of_run:
+            # A truth that was imported later is no newer result.
+            model = pc.coalesce(ds.field("model"), ds.scalar(""))
+            where &= ~pc.match_substring_regex(model, "^truth(-.*)?$")
         table = self.dataset("images").to_table(filter=where)
         if latest and len(table):
             newest = table.group_by("image_id").aggregate([("run_id", "max")])

@@ -36,11 +36,21 @@ def sealed_files(files: Files) -> Iterator[tuple[str, StoredFile]]:
         ValueError, KeyError, TypeError: a list of sums is not what was written.
     """
     for run_id in sorted(files.names(layout.RUNS)):
-        path = layout.run_file(run_id, SUMS)
-        if not files.exists(path):
-            continue  # it is at work, or died
-        raw = json.loads(files.read(path))
-        if raw["sha256"] != digest(raw["files"]):
-            raise ValueError(f"{path} does not match its own sha256")
-        for name, about in raw["files"].items():
-            yield layout.run_file(run_id, name), StoredFile(**about)
+        yield from sealed_run(files, run_id).items()
+
+
+def sealed_run(files: Files, run_id: str) -> dict[str, StoredFile]:
+    """Path -> size and hash, of one run; empty where it is at work, or died.
+
+    Raises:
+        ValueError, KeyError, TypeError: its list of sums is not what was written.
+    """
+    path = layout.run_file(run_id, SUMS)
+    if not files.exists(path):
+        return {}
+    raw = json.loads(files.read(path))
+    if raw["sha256"] != digest(raw["files"]):
+        raise ValueError(f"{path} does not match its own sha256")
+    return {
+        layout.run_file(run_id, name): StoredFile(**about) for name, about in raw["files"].items()
+    }

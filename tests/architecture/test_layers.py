@@ -43,6 +43,7 @@ LAYERS = [
         "report",
         "query",
         "archive",
+        "truth",
         "export",
         "training",
         "bench",
@@ -50,6 +51,7 @@ LAYERS = [
         "demo",
         "demo_fields",
         "viewer",
+        "reproduction",
     },
     {"cli", "flows", "", "__main__"},
 ]

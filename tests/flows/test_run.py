@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from segpipe.provenance.record import FLOW_FILE
 from segpipe.store import open_store
 from segpipe.store.digest import logical_digest
 from segpipe.store.fsck import check_store
@@ -69,6 +71,10 @@ def test_run_then_again_then_more_then_retry(
 
     snapshot = open_store(tmp_path / "store")
     assert [record["status"] for record in snapshot.records()] == ["completed"] * 4
+    for record in snapshot.records():  # each says which flow led it, and keeps its source
+        source = snapshot.files.read(f"runs/{record['run_id']}/{FLOW_FILE}")
+        assert record["flow"]["name"] == "segment"
+        assert hashlib.sha256(source).hexdigest() == record["flow"]["sha256"]
     assert all(row["status"] == "ok" for row in snapshot.image_rows())
     assert list(check_store(snapshot.files)) == []
 

@@ -1,15 +1,22 @@
-"""The RO-Crate of a run is valid under Process Run Crate 0.5, checked without a network."""
+"""The RO-Crate of a run is valid under Process Run Crate 0.5, checked without a network.
+
+So it is under Workflow Run Crate 0.5, where a flow led the run.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socket
+import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
 import psutil
+import pyarrow.parquet as pq
 import pytest
 import requests
 import rocrate
@@ -17,10 +24,19 @@ from rocrate_validator import services
 from rocrate_validator.models import Severity, ValidationResult
 from rocrate_validator.utils.http import HttpRequester
 
-from segpipe.errors import EngineError
+from segpipe.errors import EngineError, SpecError
 from segpipe.execution import planned
 from segpipe.provenance.crate import crate_json
-from segpipe.provenance.record import Device, PlanSummary, RunRecord, finish_record, start_record
+from segpipe.provenance.deposit import deposit
+from segpipe.provenance.record import (
+    FLOW_FILE,
+    Device,
+    Flow,
+    PlanSummary,
+    RunRecord,
+    finish_record,
+    start_record,
+)
 from segpipe.provenance.tally import Tally
 from segpipe.records import Commit, StoredFile
 from segpipe.spec import ClassicalOptions, ModelSpec, RunSpec, SegmentSpec, UNetOptions
@@ -39,7 +55,18 @@ CLASSES = ["CreateAction", "CreativeWork", "Dataset", "File", "Organization"]
 PROPERTIES = ["about", "actionStatus", "agent", "conformsTo", "datePublished", "description"]
 PROPERTIES += ["encodingFormat", "endTime", "error", "hasPart", "instrument", "license"]
 PROPERTIES += ["mentions", "name", "object", "result", "softwareVersion", "startTime", "version"]
+CLASSES += ["ComputerLanguage", "PropertyValue", "SoftwareSourceCode"]
+PROPERTIES += ["additionalType", "contentSize", "exampleOfWork", "mainEntity"]
+PROPERTIES += ["programmingLanguage", "runtimePlatform", "url", "value", "valueRequired"]
+PROPERTIES += ["workExample"]
 TERMS = [*CLASSES, "SoftwareApplication", *PROPERTIES]
+# Of these, `rocrate` ships the IRIs of RO-Crate 1.3; in that of 1.1 they are:
+BIOSCHEMAS = {
+    "ComputationalWorkflow": "https://bioschemas.org/ComputationalWorkflow",
+    "FormalParameter": "https://bioschemas.org/FormalParameter",
+    "input": "https://bioschemas.org/ComputationalWorkflow#input",
+    "output": "https://bioschemas.org/ComputationalWorkflow#output",
+}
 # What the validator recommends and a run cannot know without inventing it.
 UNKNOWN_TO_A_RUN = {
     "Root Data Entity: `author` property",
@@ -49,6 +76,11 @@ UNKNOWN_TO_A_RUN = {
     "SoftwareApplication id",
     "Web-based Data Entity: resource availability",  # of weights, named by their content
 }
+
+
+Validate = Callable[..., ValidationResult]
+WORKFLOW = "workflow-run-crate-0.5"
+FLOW_SOURCE = b"def segment(): ...\n"
 
 
 class OneContext(requests.Session):
@@ -62,24 +94,24 @@ class OneContext(requests.Session):
         response.url = str(url)
         response.status_code = 200 if url == CONTEXT_URL else 504
         response.headers["Content-Type"] = "application/ld+json"
-        terms = {term: shipped["@context"][term] for term in TERMS}
+        terms = {term: shipped["@context"][term] for term in TERMS} | BIOSCHEMAS
         response._content = json.dumps({"@context": terms}).encode()
         return response
 
 
 @pytest.fixture
-def validate(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[Path, Severity], ValidationResult]:
+def validate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Validate:
     def refuse(*_: object) -> NoReturn:
         raise AssertionError("validation reached for the network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
 
-    def run(folder: Path, severity: Severity) -> ValidationResult:
+    def run(
+        folder: Path, severity: Severity, profile: str = "process-run-crate-0.5"
+    ) -> ValidationResult:
         settings = services.ValidationSettings(
             rocrate_uri=folder,
-            profile_identifier="process-run-crate-0.5",
+            profile_identifier=profile,
             requirement_severity=severity,
             offline=True,
             cache_path=tmp_path / "cache",
@@ -97,6 +129,8 @@ def write_run(root: Path, record: RunRecord) -> Path:
     run_folder = root / "store" / "runs" / "r1"
     (run_folder / "record.json").write_text(record.to_json(), "utf-8")
     (run_folder / "ro-crate-metadata.json").write_text(crate_json(record), "utf-8")
+    if record.flow:
+        (run_folder / FLOW_FILE).write_bytes(FLOW_SOURCE)
     return run_folder
 
 
@@ -117,6 +151,11 @@ def record_of(root: Path, *, weights: bool = True, source: str = "") -> RunRecor
         threads=2,
         plan=PlanSummary(digest="d" * 64, chunks=1, images=2, skipped=0, refused=0),
     )
+
+
+def led(record: RunRecord) -> RunRecord:
+    """The record of a run that a flow led."""
+    return replace(record, flow=Flow("segment", "f" * 36, hashlib.sha256(FLOW_SOURCE).hexdigest()))
 
 
 def finished(record: RunRecord, status: Any, error: str | None = None) -> RunRecord:
@@ -150,6 +189,76 @@ def test_all_that_is_recommended_and_known_is_there(tmp_path: Path, validate: An
     folder = write_run(tmp_path, finished(record_of(tmp_path), "completed"))
     result = validate(folder, Severity.RECOMMENDED)
     assert {issue.check.name for issue in result.get_issues()} <= UNKNOWN_TO_A_RUN, issues(result)
+
+
+@pytest.mark.parametrize("weights", [False, True])
+def test_the_crate_of_a_flow_is_valid_under_both_profiles(
+    tmp_path: Path, validate: Validate, weights: bool
+) -> None:
+    record = finished(led(record_of(tmp_path, weights=weights)), "completed")
+    folder = write_run(tmp_path, record)
+    assert issues(validate(folder, Severity.REQUIRED)) == []
+    result = validate(folder, Severity.RECOMMENDED, WORKFLOW)
+    only_in_a_deposit = {"README.md about", "README.md encodingFormat"}
+    found = {issue.check.name for issue in result.get_issues()}
+    assert found <= UNKNOWN_TO_A_RUN | only_in_a_deposit, issues(result)
+
+
+def test_a_run_without_a_flow_claims_no_workflow(tmp_path: Path, validate: Validate) -> None:
+    folder = write_run(tmp_path, finished(record_of(tmp_path), "completed"))
+    assert any(
+        "Main Workflow" in issue for issue in issues(validate(folder, Severity.REQUIRED, WORKFLOW))
+    )
+
+
+def test_the_workflow_has_every_value_of_the_spec_as_a_parameter(tmp_path: Path) -> None:
+    record = finished(led(record_of(tmp_path)), "completed")
+    entities = graph(record)
+    workflow = entities[entities["./"]["mainEntity"]["@id"]]
+    names = {entities[part["@id"]]["name"] for part in workflow["input"]}
+    assert {"source", "weights", "options.min_area", "limits.max_pixels", "precision"} <= names
+    outputs = {entities[part["@id"]]["name"] for part in workflow["output"]}
+    assert outputs == {"masks.zarr", "objects", "images"}
+    assert entities["#value/options.min_area"]["value"] == 16
+    assert entities["#r1"]["instrument"]["@id"] == FLOW_FILE
+    assert workflow["hasPart"]["@id"] == "#segpipe"
+
+
+def test_a_record_with_a_flow_makes_the_round_trip(tmp_path: Path) -> None:
+    record = led(record_of(tmp_path))
+    assert RunRecord.from_json(record.to_json()).flow == record.flow
+
+
+@pytest.mark.parametrize("with_results", [False, True])
+def test_a_deposit_needs_no_store(
+    real_run: Path, tmp_path: Path, validate: Validate, with_results: bool
+) -> None:
+    """Folder and zip hold the same, described with its hashes, and are valid."""
+    snapshot = open_store(real_run.parents[1])
+    out = tmp_path / "crate"
+    deposit(snapshot, real_run.name, out, with_results)
+    deposit(snapshot, real_run.name, tmp_path / "crate.zip", with_results)
+    assert issues(validate(out, Severity.REQUIRED)) == []
+    result = validate(out, Severity.RECOMMENDED, WORKFLOW)
+    assert {issue.check.name for issue in result.get_issues()} <= UNKNOWN_TO_A_RUN, issues(result)
+    described = json.loads((out / "ro-crate-metadata.json").read_text())["@graph"]
+    hashes = {part["@id"]: part["sha256"] for part in described if "sha256" in part}
+    assert {"plan.parquet", "chunks.parquet", "sums.json", "README.md", "flow.py"} <= set(hashes)
+    assert ("objects.parquet" in hashes) is with_results
+    with zipfile.ZipFile(tmp_path / "crate.zip") as archive:
+        assert sorted(archive.namelist()) == sorted(path.name for path in out.iterdir())
+        for name, sha256 in hashes.items():
+            assert hashlib.sha256(archive.read(name)).hexdigest() == sha256
+    if with_results:
+        rows = pq.read_table(out / "images.parquet")
+        assert sorted(rows["status"].to_pylist()) == ["failed", "ok", "ok", "ok"]
+
+
+def test_a_deposit_overwrites_nothing(real_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("mine")
+    with pytest.raises(SpecError, match="is there already"):
+        deposit(open_store(real_run.parents[1]), real_run.name, tmp_path / "taken")
+    assert (tmp_path / "taken").read_text() == "mine"
 
 
 def graph(record: RunRecord) -> dict[str, dict[str, Any]]:
@@ -205,15 +314,15 @@ def real_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = make_collection(root / "images", 4, broken=[1])
     (images / "notes.txt").write_text("no image")
     spec = RunSpec(source=str(images), store=str(root / "store"), model="classical")
-    with planned(spec) as (run,), run.recorded(), run.staffed():
-        for _ in run.process():
-            pass
+    with planned(spec) as (run,), run.staffed():
+        run.led_by("segment", "a-flow-run", FLOW_SOURCE)
+        with run.recorded():
+            for _ in run.process():
+                pass
     return root / "store" / "runs" / run.run_id
 
 
-def test_the_crate_of_a_real_run_is_valid(
-    real_run: Path, validate: Callable[[Path, Severity], ValidationResult]
-) -> None:
+def test_the_crate_of_a_real_run_is_valid(real_run: Path, validate: Validate) -> None:
     result = validate(real_run, Severity.REQUIRED)
     assert result.passed(), [issue.message for issue in result.get_issues()]
 

@@ -98,7 +98,8 @@ class TestLabels:
             assert image.mode == "I;16"
             np.testing.assert_array_equal(np.array(image), one)
         assert summary.to_dict() == {
-            "out": str(out), "images": 2, "objects": 2, "failed": 1, "renamed": 0, "wide": 0
+            "out": str(out), "images": 2, "objects": 2, "failed": 1, "renamed": 0, "wide": 0,
+            "absent": {},
         }  # fmt: skip
 
     def test_twice_gives_the_same(self, store: Path, out: Path) -> None:

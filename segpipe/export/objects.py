@@ -1,0 +1,37 @@
+"""The images of an export one after the other, with their objects and the masks of these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segpipe.masks.rle import decode
+from segpipe.records import CroppedMask
+from segpipe.store.snapshot import Row, Snapshot
+
+
+def ok_images(snapshot: Snapshot) -> Iterator[Row]:
+    """The newest result of each image that has one, by path."""
+    return (row for row in snapshot.image_rows() if row["status"] == "ok")
+
+
+def count_failed(snapshot: Snapshot) -> int:
+    """Images without a result, which are in no export."""
+    return sum(row["status"] != "ok" for row in snapshot.image_rows())
+
+
+def objects_with_masks(snapshot: Snapshot, image: Row) -> Iterator[tuple[Row, CroppedMask]]:
+    """The rows of an image's objects with their whole masks, parts that others hide included."""
+    labels: npt.NDArray[np.unsignedinteger[Any]] | None = None
+    for one in snapshot.objects_of(image):
+        y0, x0, y1, x1 = (one[f"bbox_{end}"] for end in ("y0", "x0", "y1", "x1"))
+        if one["rle"] is None:
+            if labels is None:
+                labels = snapshot.label_image(image)
+            mask = labels[y0:y1, x0:x1] == one["label"]
+        else:
+            mask = decode(one["rle"], (image["height"], image["width"]))[y0:y1, x0:x1].copy()
+        yield one, CroppedMask(y0, x0, mask)

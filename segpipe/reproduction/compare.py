@@ -1,0 +1,187 @@
+"""Two results of the same bytes under the same spec: are they the same, and if not, by how much."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from segpipe.report.diff import diff_image
+from segpipe.schema import OBJECTS
+from segpipe.store.snapshot import Row, Snapshot
+
+Outcome = Literal["identical", "within tolerance", "different"]
+
+_KEYS = {"run_id", "spec_id", "chunk_id", "image_id", "label", "mask_array", "mask_index", "rle"}
+COMPARED = tuple(column.name for column in OBJECTS if column.name not in _KEYS)
+"""Columns of `objects` that say something of the object itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How a column differs between objects that are the same one.
+
+    Attributes:
+        objects: in which it differs.
+        largest: absolute difference; None where it is not between two numbers.
+        relative: the largest of |a - b| / max(1, |a|, |b|); infinite differences are None.
+    """
+
+    objects: int
+    largest: float | None
+    relative: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One image, then and now.
+
+    Attributes:
+        pixels: whose label or class differs; None where one of the results has none.
+        pairs, lost, gained: objects that are in both, only in the stored result, only in the new.
+        smallest_iou: of a pair; 1 where the label images are equal.
+        columns: that differ, by name.
+        detail: for people; empty where the results are identical.
+    """
+
+    path: str
+    image_id: str
+    outcome: Outcome
+    pixels: int | None = 0
+    pairs: int = 0
+    lost: int = 0
+    gained: int = 0
+    smallest_iou: float = 1.0
+    columns: Mapping[str, Difference] | None = None
+    detail: str = ""
+
+
+def compare_image(
+    before: Snapshot, after: Snapshot, then: Row, now: Row, tolerance: float = 0.0
+) -> Comparison:
+    """Compare two results of one image.
+
+    Args:
+        before, after: where they are.
+        then, now: rows of `images`.
+        tolerance: what is `within tolerance`: every object has a partner of its class with an IoU
+            of at least `1 - tolerance`, no measured column differs by more than
+            `tolerance * max(1, |a|, |b|)`, and no more than that share of the pixels differs in
+            class. 0: nothing but identity.
+    """
+    about = {"path": then["path"], "image_id": then["image_id"]}
+    if unlike := _unlike(then, now):
+        return Comparison(**about, outcome="different", pixels=None, detail=unlike)
+    if then["status"] != "ok":
+        return Comparison(**about, outcome="identical", pixels=None, detail="fails as it did")
+    labels = before.label_image(then) != after.label_image(now)
+    classes = _classes(before, after, then, now)
+    pixels = int(np.count_nonzero(labels if classes is None else labels | classes))
+    rows = before.objects_of(then), after.objects_of(now)
+    partners = _partners(before, after, then, now, rows, labels)
+    columns = _columns((one, other) for one, other, _ in partners)
+    lost, gained = (len(objects) - len(partners) for objects in rows)
+    smallest = min((iou for _, _, iou in partners), default=1.0)
+    apart = max(1 - smallest, 0.0 if classes is None else float(classes.mean()))
+    sizes = [found.relative for found in columns.values()]
+    close = not lost and not gained and apart <= tolerance
+    close = close and all(size is not None and size <= tolerance for size in sizes)
+    identical = close and not pixels and smallest == 1 and not columns
+    return Comparison(
+        **about,
+        outcome="identical" if identical else "within tolerance" if close else "different",
+        pixels=pixels,
+        pairs=len(partners),
+        lost=lost,
+        gained=gained,
+        smallest_iou=smallest,
+        columns=columns,
+        detail="" if identical else _told(pixels, labels.size, lost, gained, columns),
+    )
+
+
+def _unlike(then: Row, now: Row) -> str:
+    """How two rows differ so much that there is nothing more to compare; empty if they do not."""
+    for told in (("status", "reason"), ("height", "width"), ("n_frames", "channels", "dtype")):
+        values = [tuple(row[name] for name in told) for row in (then, now)]
+        if values[0] != values[1]:
+            return f"{', '.join(told)}: {values[0]} then, {values[1]} now"
+    return ""
+
+
+def _classes(
+    before: Snapshot, after: Snapshot, then: Row, now: Row
+) -> npt.NDArray[np.bool_] | None:
+    """(H, W) where the class per pixel differs; None where the model has none."""
+    one, other = before.semantic(then), after.semantic(now)
+    return None if one is None or other is None else one != other
+
+
+def _partners(
+    before: Snapshot,
+    after: Snapshot,
+    then: Row,
+    now: Row,
+    rows: tuple[list[Row], list[Row]],
+    labels: npt.NDArray[np.bool_],
+) -> list[tuple[Row, Row, float]]:
+    """Rows of objects that are the same one, and the IoU of their masks.
+
+    Where every pixel and every hidden mask is the same, the labels tell; elsewhere the IoU.
+    """
+    masks = [[(row["label"], row["rle"]) for row in objects] for objects in rows]
+    if not labels.any() and masks[0] == masks[1]:
+        return [(one, other, 1.0) for one, other in zip(*rows, strict=True)]
+    by_label = [{row["label"]: row for row in objects} for objects in rows]
+    pairs = diff_image(before, after, then, now).pairs
+    return [(by_label[0][one], by_label[1][other], iou) for one, other, iou in pairs]
+
+
+def _columns(partners: Iterable[tuple[Row, Row]]) -> dict[str, Difference]:
+    """Of each column that differs, over all pairs."""
+    found: dict[str, Difference] = {}
+    for one, other in partners:
+        for name in COMPARED:
+            if one[name] == other[name]:
+                continue
+            before = found.get(name, Difference(0, 0.0, 0.0))
+            size = _size(one[name], other[name])
+            found[name] = Difference(
+                before.objects + 1,
+                *(
+                    None if new is None or old is None else max(new, old)
+                    for new, old in zip(size, (before.largest, before.relative), strict=True)
+                ),
+            )
+    return found
+
+
+def _size(one: Any, other: Any) -> tuple[float | None, float | None]:
+    """Absolute and relative difference of two values, or of two lists of as many numbers."""
+    ones, others = (value if isinstance(value, list) else [value] for value in (one, other))
+    numbers = all(
+        isinstance(value, (int, float)) and not isinstance(value, bool)
+        for value in (*ones, *others)
+    )
+    if not numbers or len(ones) != len(others):
+        return None, None
+    pairs = list(zip(ones, others, strict=True))
+    absolute = max(abs(a - b) for a, b in pairs)
+    relative = max(abs(a - b) / max(1, abs(a), abs(b)) for a, b in pairs)
+    return (absolute, relative) if math.isfinite(absolute) else (None, None)
+
+
+def _told(pixels: int, size: int, lost: int, gained: int, columns: Mapping[str, Difference]) -> str:
+    parts = [f"{pixels:,} of {size:,} pixels differ"] if pixels else []
+    parts += [
+        f"{count} objects {what}" for count, what in ((lost, "lost"), (gained, "gained")) if count
+    ]
+    parts += [
+        f"{name} by up to {one.largest:g}" if one.largest is not None else f"{name} differs"
+        for name, one in columns.items()
+    ]
+    return "; ".join(parts)

@@ -1,0 +1,1 @@
+"""The documents hold what they say: their commands run, their links lead somewhere."""
