@@ -161,15 +161,11 @@ class Answers:
         return _values(name, chosen, everything)
 
     def _counts(self, name: str, chosen: Filter, edges: list[float], log: bool) -> list[int]:
-        bins = len(edges) - 1
-        low, high = (math.log(edge) if log else edge for edge in (edges[0], edges[-1]))
-        value = "ln(v)" if log else "v"
-        place = f"(({value} - {low!r}) * {bins / (high - low)!r})"
         sql = (
-            f"SELECT greatest(0, least({bins - 1}, floor({place})))::INTEGER AS b, count(*) "  # noqa: S608
+            f"SELECT {bin_of(edges, log)} AS b, count(*) "  # noqa: S608 - ours
             f"FROM ({self._values(name, chosen)}) WHERE v IS NOT NULL GROUP BY b"
         )
-        counts = [0] * bins
+        counts = [0] * (len(edges) - 1)
         for place_of, count in self._index.ask(sql):
             counts[place_of] = count
         return counts
@@ -196,8 +192,21 @@ def bin_edges(low: float, high: float, mean: float, whole: bool) -> tuple[list[f
     if low > 0 and high > _LOGARITHMIC * mean:
         step = math.log(high / low) / BINS
         return [low * math.exp(step * index) for index in range(BINS)] + [high], True
-    step = (high - low) / BINS
+    step = high / BINS - low / BINS
     return [low + step * index for index in range(BINS)] + [high], False
+
+
+def bin_of(edges: list[float], log: bool) -> str:
+    """The number of the bin in which `v` is, in SQL; what is beyond the ends is in the last ones.
+
+    As DOUBLE: a number with a point in it is a DECIMAL for DuckDB, which overflows.
+    """
+    bins = len(edges) - 1
+    low, high = (math.log(edge) if log else edge for edge in (edges[0], edges[-1]))
+    value = "ln(v::DOUBLE)" if log else "v::DOUBLE"
+    step = high / bins - low / bins  # the difference of two floats may overflow
+    place = f"floor({value} / {step!r}::DOUBLE - {low / step!r}::DOUBLE)"
+    return f"greatest(0, least({bins - 1}, {place}))::INTEGER"
 
 
 def _hits(chosen: Filter) -> str:

@@ -146,13 +146,13 @@ def test_on_a_phone_filters_are_a_drawer(browser: Browser, viewer_address: str) 
 
 def test_new_results_and_images_that_are_gone(browser: Browser, tmp_path: Path) -> None:
     archive = Archive(tmp_path, count=4)
+    (archive.images / "plate-0" / "field-02.png").unlink()
     with viewing(archive.store, tmp_path / "log") as address:
         context = browser.new_context()
         visit = Visit(context, address)
         page = visit.page
         expect(page.locator("#total")).to_contain_text("7 images")
         Image.fromarray(field(7)).save(archive.images / "new.png")
-        (archive.images / "plate-0" / "field-02.png").unlink()
         add_run(archive.files, archive.images, 3, STRICT)
 
         def told() -> bool:
@@ -162,9 +162,6 @@ def test_new_results_and_images_that_are_gone(browser: Browser, tmp_path: Path) 
         wait_for(told, "new results")
         page.locator("#news button").click()
         expect(page.locator("#total")).to_contain_text("8 images")
-        context.close()
-        context = browser.new_context()
-        page = Visit(context, address).page
         gone = page.locator(".card", has_text="field-02.png")
         expect(gone.locator(".why")).to_contain_text("no such file", ignore_case=True)
         context.close()
