@@ -30,6 +30,9 @@ SORTS = {
 
 BINS = 40
 
+FIRST = ("n_objects", "area", "score")
+"""Histograms that are there before a person asks for others."""
+
 _KEPT_ORDERS = 6
 _KEPT_HISTOGRAMS = 200
 _LOGARITHMIC = 20
@@ -64,6 +67,12 @@ class Answers:
         self._lock = threading.Lock()
         self._orders: OrderedDict[Any, Order] = OrderedDict()
         self._histograms: OrderedDict[Any, dict[str, Any]] = OrderedDict()
+
+    def prepare(self) -> None:
+        """Have ready what a person sees first."""
+        for name in FIRST:
+            self.histogram(name, Filter())
+        self.order(Filter(), "path", False)
 
     def order(self, chosen: Filter, sort: str, descending: bool) -> Order:
         """The images of a filter.
@@ -132,7 +141,7 @@ class Answers:
             whole = self.histogram(name, chosen.scope)
             edges, log = whole["edges"], whole["log"]
             return {**whole, "shown": self._counts(name, chosen, edges, log) if edges else []}
-        sql = f"SELECT min(v), max(v), avg(v) FROM ({_values(name, chosen)})"  # noqa: S608
+        sql = f"SELECT min(v), max(v), avg(v) FROM ({self._values(name, chosen)})"  # noqa: S608
         ((low, high, mean),) = self._index.ask(sql)
         if low is None:
             return {**about, "edges": [], "all": [], "shown": [], "log": False}
@@ -141,16 +150,22 @@ class Answers:
         counts = self._counts(name, chosen, edges, log)
         return {**about, "edges": edges, "all": counts, "shown": counts, "log": log}
 
+    def _values(self, name: str, chosen: Filter) -> str:
+        everything = False
+        if not chosen.image_conditions():
+            scope = all_of(chosen.scope_conditions())
+            ((everything,),) = self._index.ask(
+                f"SELECT coalesce(bool_and({scope}), true) "  # noqa: S608 - quoted
+                "FROM facts JOIN image_rows USING (result)"
+            )
+        return _values(name, chosen, everything)
+
     def _counts(self, name: str, chosen: Filter, edges: list[float], log: bool) -> list[int]:
-        bins = len(edges) - 1
-        low, high = (math.log(edge) if log else edge for edge in (edges[0], edges[-1]))
-        value = "ln(v)" if log else "v"
-        place = f"(({value} - {low!r}) * {bins / (high - low)!r})"
         sql = (
-            f"SELECT greatest(0, least({bins - 1}, floor({place})))::INTEGER AS b, count(*) "  # noqa: S608
-            f"FROM ({_values(name, chosen)}) WHERE v IS NOT NULL GROUP BY b"
+            f"SELECT {bin_of(edges, log)} AS b, count(*) "  # noqa: S608 - ours
+            f"FROM ({self._values(name, chosen)}) WHERE v IS NOT NULL GROUP BY b"
         )
-        counts = [0] * bins
+        counts = [0] * (len(edges) - 1)
         for place_of, count in self._index.ask(sql):
             counts[place_of] = count
         return counts
@@ -177,8 +192,21 @@ def bin_edges(low: float, high: float, mean: float, whole: bool) -> tuple[list[f
     if low > 0 and high > _LOGARITHMIC * mean:
         step = math.log(high / low) / BINS
         return [low * math.exp(step * index) for index in range(BINS)] + [high], True
-    step = (high - low) / BINS
+    step = high / BINS - low / BINS
     return [low + step * index for index in range(BINS)] + [high], False
+
+
+def bin_of(edges: list[float], log: bool) -> str:
+    """The number of the bin in which `v` is, in SQL; what is beyond the ends is in the last ones.
+
+    As DOUBLE: a number with a point in it is a DECIMAL for DuckDB, which overflows.
+    """
+    bins = len(edges) - 1
+    low, high = (math.log(edge) if log else edge for edge in (edges[0], edges[-1]))
+    value = "ln(v::DOUBLE)" if log else "v::DOUBLE"
+    step = high / bins - low / bins  # the difference of two floats may overflow
+    place = f"floor({value} / {step!r}::DOUBLE - {low / step!r}::DOUBLE)"
+    return f"greatest(0, least({bins - 1}, {place}))::INTEGER"
 
 
 def _hits(chosen: Filter) -> str:
@@ -207,19 +235,20 @@ def _shown(chosen: Filter) -> str:
     )
 
 
-def _values(name: str, chosen: Filter) -> str:
-    """The values of a measure, as `v`."""
+def _values(name: str, chosen: Filter, everything: bool) -> str:
+    """The values of a measure, as `v`; `everything`: all images are shown."""
     measure = MEASURES[name]
     where = [*chosen.scope_conditions(), *chosen.image_conditions()]
     objects = chosen.object_conditions()
     if measure.level == "objects":
-        # As few columns as can be go through a join with many rows.
+        # As few columns as can be go through a join with many rows, and none where all are shown.
         inside = f"SELECT result FROM facts JOIN image_rows USING (result) WHERE {all_of(where)}"  # noqa: S608
+        source = "object_rows"
         if chosen.where and chosen.level == "objects":
-            source = f"object_rows JOIN image_rows USING (result) WHERE result IN ({inside}) AND"
-        else:
-            source = f"object_rows WHERE result IN ({inside}) AND"
-        return f"SELECT {measure.sql} AS v FROM {source} {all_of(objects)}"  # noqa: S608
+            source += " JOIN image_rows USING (result)"
+        if not everything:
+            objects = [f"result IN ({inside})", *objects]
+        return f"SELECT {measure.sql} AS v FROM {source} WHERE {all_of(objects)}"  # noqa: S608
     if objects:
         where.append(f"result IN (SELECT result FROM ({_hits(chosen)}))")  # noqa: S608
     return (

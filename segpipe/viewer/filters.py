@@ -89,7 +89,9 @@ class Range:
     @property
     def conditions(self) -> list[str]:
         ends = ((">=", self.low), ("<=", self.high))
-        return [f"{self.measure.sql} {sign} {end!r}" for sign, end in ends if end is not None]
+        return [
+            f"{self.measure.sql} {sign} {end!r}::DOUBLE" for sign, end in ends if end is not None
+        ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ def routes(viewer: Viewer) -> APIRouter:
 
     @router.get("/api/version")
     def version() -> dict[str, Any]:
-        viewer.snapshot()
+        viewer.look()
         return {"version": viewer.index.version, "trouble": viewer.trouble}
 
     def images(

@@ -42,6 +42,7 @@ class Viewer:
         self.index = Index()
         self.index.refresh(self._snapshot)
         self.answers = Answers(self.index)
+        self.answers.prepare()
         self.thumbnails = Thumbnails(self.limits)
         self.trouble = ""
         self._looking = threading.Lock()
@@ -62,12 +63,19 @@ class Viewer:
             threading.Thread(target=self._look_again, name="segpipe-look", daemon=True).start()
         return self._snapshot
 
+    def look(self) -> None:
+        """The same, and wait for it."""
+        due = time.monotonic() - self._looked > FRESH_SECONDS
+        if due and self._looking.acquire(blocking=False):
+            self._look_again()
+
     def _look_again(self) -> None:
         try:
             new = self._source()
             if new.parts("images") != self._snapshot.parts("images"):
                 self.index.refresh(new)
                 self._snapshot = new
+                self.answers.prepare()
             self.trouble = ""
         except (SegpipeError, OSError) as error:
             self.trouble = str(error)

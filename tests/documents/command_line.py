@@ -64,7 +64,9 @@ def problem(command: str) -> str | None:
             return f"no command {unknown[0]!r} in {group.name}"
         group = group.commands[names[0]]
         words = words[1:]
-    options = {name: option for option in group.params for name in option.opts}
+    options = {
+        name: option for option in group.params for name in (*option.opts, *option.secondary_opts)
+    }
     return _unknown_option(group.name, options, words)
 
 
@@ -105,5 +107,5 @@ def known_options() -> set[str]:
     while waiting:
         command = waiting.pop()
         waiting += getattr(command, "commands", {}).values()
-        found |= {name for option in command.params for name in option.opts}
+        found |= {n for o in command.params for n in (*o.opts, *o.secondary_opts)}
     return found

@@ -14,8 +14,8 @@ from segpipe.errors import SpecError
 from segpipe.query import query
 from segpipe.store import open_store
 from segpipe.store.forget import forget, plan_forgetting
-from segpipe.viewer.answers import bin_edges
-from segpipe.viewer.filters import Filter, Range, as_query
+from segpipe.viewer.answers import bin_edges, bin_of
+from segpipe.viewer.filters import MEASURES, Filter, Range, as_query
 from segpipe.viewer.index import Index
 from segpipe.viewer.sharing import Item, Selection, as_sql, selected_rows
 from segpipe.viewer.viewer import Viewer
@@ -77,6 +77,30 @@ def test_a_histogram_counts_what_is_shown_without_its_own_range(viewer: Viewer) 
     assert sum(found["shown"]) == order.objects
     assert sum(found["all"]) == viewer.answers.order(chosen.scope, "path", False).objects
     assert len(found["edges"]) == len(found["all"]) + 1 == len(found["shown"]) + 1
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_every_measure_has_a_histogram(viewer: Viewer, name: str) -> None:
+    found = viewer.answers.histogram(name, Filter(model="threshold"))
+    if found["edges"]:
+        inside = Range(MEASURES[name], found["edges"][0], found["edges"][-1])
+        kept = viewer.answers.histogram(name, Filter(model="threshold", ranges=(inside,)))
+        assert sum(kept["shown"]) == sum(found["all"]) > 0
+    else:
+        assert found["all"] == []
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 240), (0, 10**12), (1e-9, 1e-3), (-1e300, 1e300)])
+def test_numbers_of_any_size_are_counted(low: float, high: float) -> None:
+    """33 steps of 40 / 33 would overflow a DECIMAL."""
+    index = Index()
+    values = ", ".join(f"({low + (high / 33 - low / 33) * step!r}::DOUBLE)" for step in range(34))
+    edges, log = bin_edges(low, high, high / 2, False)
+    place = bin_of(edges, log)
+    counts = index.ask(f"SELECT {place} AS b, count(*) FROM (VALUES {values}) t(v) GROUP BY b")
+    assert sum(count for _, count in counts) == 34
+    assert {place for place, _ in counts} >= {0, 39}
+    index.close()
 
 
 def test_orders(viewer: Viewer) -> None:

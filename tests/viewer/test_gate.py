@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import http.client
+import os
+import signal
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from typer.testing import CliRunner
 
-from tests.viewer.conftest import Visit
+from segpipe.cli.main import app
+from segpipe.errors import SpecError
+from tests.servers.process import SEGPIPE, server, wait_for
+from tests.viewer.archive import Archive
+from tests.viewer.conftest import Visit, address_in
 
 Answer = tuple[int, dict[str, str], str]
 
@@ -92,3 +100,22 @@ def test_the_exchange_leads_to_no_other_server(viewer_address: str) -> None:
 def test_a_browser_is_let_in_and_the_token_leaves_the_address(visit: Visit) -> None:
     assert visit.page.url == f"{visit.origin}/"
     assert visit.page.get_by_role("link", name="Compare runs").count() == 1
+
+
+def test_ctrl_c_ends_it(archive: Archive, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with server([*SEGPIPE, "view", str(archive.store), "--no-open"], log, environment) as process:
+        address = wait_for(lambda: address_in(log), "segpipe view", process, log)
+        assert ask(address)[0] == 403
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) in (0, 130)
+    assert log.read_text().strip() == address
+    assert list(tmp_path.glob("segpipe-view-*")) == []
+
+
+def test_a_port_that_is_taken_is_refused(archive: Archive, viewer_address: str) -> None:
+    port = str(urlsplit(viewer_address).port)
+    said = CliRunner().invoke(app, ["view", str(archive.store), "--no-open", "--port", port])
+    assert isinstance(said.exception, SpecError)
+    assert port in str(said.exception)

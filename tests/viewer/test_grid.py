@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 from playwright.sync_api import Browser, expect
 
+from tests.servers.process import wait_for
 from tests.viewer.archive import HOSTILE, STRICT, Archive, add_run, field
 from tests.viewer.conftest import Visit, viewing
 
@@ -145,20 +146,22 @@ def test_on_a_phone_filters_are_a_drawer(browser: Browser, viewer_address: str) 
 
 def test_new_results_and_images_that_are_gone(browser: Browser, tmp_path: Path) -> None:
     archive = Archive(tmp_path, count=4)
+    (archive.images / "plate-0" / "field-02.png").unlink()
     with viewing(archive.store, tmp_path / "log") as address:
         context = browser.new_context()
         visit = Visit(context, address)
         page = visit.page
         expect(page.locator("#total")).to_contain_text("7 images")
         Image.fromarray(field(7)).save(archive.images / "new.png")
-        (archive.images / "plate-0" / "field-02.png").unlink()
         add_run(archive.files, archive.images, 3, STRICT)
-        expect(page.locator("#news")).to_be_visible(timeout=30_000)
+
+        def told() -> bool:
+            page.evaluate("dispatchEvent(new Event('focus'))")  # it looks when it is looked at
+            return page.locator("#news").is_visible()
+
+        wait_for(told, "new results")
         page.locator("#news button").click()
         expect(page.locator("#total")).to_contain_text("8 images")
-        context.close()
-        context = browser.new_context()
-        page = Visit(context, address).page
         gone = page.locator(".card", has_text="field-02.png")
         expect(gone.locator(".why")).to_contain_text("no such file", ignore_case=True)
         context.close()

@@ -222,6 +222,7 @@ function listen() {
     refresh();
   });
   setInterval(look, 5000);
+  addEventListener("focus", look);
 }
 
 async function start() {
