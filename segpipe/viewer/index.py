@@ -34,7 +34,10 @@ OBJECT_COLUMNS = tuple(c.name for c in OBJECTS if c.name not in _NOT_OF_OBJECTS)
 _FACTS = """
 CREATE OR REPLACE TABLE facts AS
 SELECT result,
-  row_number() OVER (PARTITION BY image_id ORDER BY run_id DESC, chunk_id DESC) = 1 AS newest,
+  regexp_full_match(model, 'truth(-.*)?') IS NOT TRUE AND row_number() OVER (
+    PARTITION BY image_id, regexp_full_match(model, 'truth(-.*)?') IS TRUE
+    ORDER BY run_id DESC, chunk_id DESC
+  ) = 1 AS newest,
   row_number() OVER (PARTITION BY image_id, model ORDER BY run_id DESC, chunk_id DESC) = 1
     AS newest_of_model,
   row_number() OVER (ORDER BY path, run_id, chunk_id)::INTEGER AS place, lowest, largest
@@ -48,8 +51,8 @@ class Index:
     """The database; safe to use from several threads.
 
     Tables: `image_rows` (`IMAGE_COLUMNS`) and `object_rows` (`OBJECT_COLUMNS`), joined by `result`,
-    a number for each row of `images`; `facts` about it: whether it is the newest of its image
-    (of its model), its `place` by path, the lowest score and the largest area of its objects. Views
+    a number for each row of `images`; `facts` about it: whether it is the newest of its image,
+    truths left out (of its model), its `place` by path, the lowest score and the largest area of its objects. Views
     `images` and `objects` have the columns under their own names, for conditions of people.
 
     Attributes:

@@ -15,7 +15,6 @@ NOT_RUN_OF_README = {
     "pip install": "tests/plain_install.sh installs it",
     "segpipe train": "takes minutes; tests/integration/test_fine_tuning.py trains for a few steps",
     "segpipe run photos/ --store results/ --model mine.safetensors": "it was not trained",
-    "segpipe overlay results/ photos/field-7.tif": "find_image knows no path of a disk",
 }
 """Beginnings of lines, for the one page that is kept free of marks -> why they are not run."""
 
