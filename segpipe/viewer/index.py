@@ -52,8 +52,9 @@ class Index:
 
     Tables: `image_rows` (`IMAGE_COLUMNS`) and `object_rows` (`OBJECT_COLUMNS`), joined by `result`,
     a number for each row of `images`; `facts` about it: whether it is the newest of its image,
-    truths left out (of its model), its `place` by path, the lowest score and the largest area of its objects. Views
-    `images` and `objects` have the columns under their own names, for conditions of people.
+    truths left out (of its model), its `place` by path, the lowest score and the largest area of
+    its objects. Views `images` and `objects` have the columns under their own names, for
+    conditions of people.
 
     Attributes:
         version: grows whenever the content changes.
