@@ -14,9 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from segpipe.export.files import ExportSummary, write_below
-from segpipe.export.naming import Naming
-from segpipe.export.objects import count_failed, objects_with_masks, ok_images
+from segpipe.export.files import ExportSummary
+from segpipe.export.objects import objects_with_masks, write_each_image
 from segpipe.masks.outline import Polygon, Ring, outline
 from segpipe.report.display import class_colours
 from segpipe.schema import OBJECTS
@@ -43,13 +42,7 @@ def export_geojson(snapshot: Snapshot, out: Path) -> ExportSummary:
     Raises:
         SpecError: a file cannot be written.
     """
-    naming = Naming(ok_images(snapshot))
-    images = objects = 0
-    for row in ok_images(snapshot):
-        write_below(out, naming.path_of(row, ".geojson"), partial(_write, snapshot, row))
-        images += 1
-        objects += row["n_objects"]
-    return ExportSummary(str(out), images, objects, count_failed(snapshot))
+    return write_each_image(snapshot, out, ".geojson", partial(_write, snapshot))
 
 
 def _write(snapshot: Snapshot, image: Row, file: BinaryIO) -> None:

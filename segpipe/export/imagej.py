@@ -10,9 +10,8 @@ from typing import BinaryIO
 import numpy as np
 import roifile
 
-from segpipe.export.files import ExportSummary, write_below
-from segpipe.export.naming import Naming
-from segpipe.export.objects import count_failed, objects_with_masks, ok_images
+from segpipe.export.files import ExportSummary
+from segpipe.export.objects import objects_with_masks, write_each_image
 from segpipe.masks.outline import Polygon, outline
 from segpipe.store.snapshot import Row, Snapshot
 
@@ -32,13 +31,7 @@ def export_imagej(snapshot: Snapshot, out: Path) -> ExportSummary:
     Raises:
         SpecError: a file cannot be written.
     """
-    naming = Naming(ok_images(snapshot))
-    images = objects = 0
-    for row in ok_images(snapshot):
-        write_below(out, naming.path_of(row, ".zip"), partial(_write, snapshot, row))
-        images += 1
-        objects += row["n_objects"]
-    return ExportSummary(str(out), images, objects, count_failed(snapshot))
+    return write_each_image(snapshot, out, ".zip", partial(_write, snapshot))
 
 
 def _write(snapshot: Snapshot, image: Row, file: BinaryIO) -> None:

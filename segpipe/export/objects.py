@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
+from segpipe.export.files import ExportSummary, write_below
+from segpipe.export.naming import Naming
 from segpipe.masks.rle import decode
 from segpipe.records import CroppedMask
 from segpipe.store.snapshot import Row, Snapshot
@@ -21,6 +25,26 @@ def ok_images(snapshot: Snapshot) -> Iterator[Row]:
 def count_failed(snapshot: Snapshot) -> int:
     """Images without a result, which are in no export."""
     return sum(row["status"] != "ok" for row in snapshot.image_rows())
+
+
+def write_each_image(
+    snapshot: Snapshot, out: Path, suffix: str, write: Callable[[Row, BinaryIO], None]
+) -> ExportSummary:
+    """A file for each `ok` image: `a/b/c.tif` becomes `OUT/a/b/c` and the suffix.
+
+    Args:
+        write: writes what is to stand in the file of an image.
+
+    Raises:
+        SpecError: a file cannot be written, or a link below `out` leads out of it.
+    """
+    naming = Naming(ok_images(snapshot))
+    images = objects = 0
+    for row in ok_images(snapshot):
+        write_below(out, naming.path_of(row, suffix), partial(write, row))
+        images += 1
+        objects += row["n_objects"]
+    return ExportSummary(str(out), images, objects, count_failed(snapshot))
 
 
 def objects_with_masks(snapshot: Snapshot, image: Row) -> Iterator[tuple[Row, CroppedMask]]:
