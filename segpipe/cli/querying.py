@@ -111,7 +111,10 @@ def _about_queries(
         table = pa.table({"name": list(kept), "query": list(kept.values())})
         format_table(table, format_.value, sys.stdout)
     else:
-        format_table(describe(view), format_.value, sys.stdout)
+        described = describe(view)
+        if view is not None:  # which needs no column of its own: there is room for the meaning
+            described = described.drop_columns(["view"])
+        format_table(described, format_.value, sys.stdout)
 
 
 def _named(snapshot: Snapshot, sql: str) -> str:

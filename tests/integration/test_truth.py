@@ -17,6 +17,7 @@ from segpipe.export.labels import export_labels
 from segpipe.masks.rle import encode
 from segpipe.query import query
 from segpipe.records import CroppedMask
+from segpipe.report.morning import newest_night
 from segpipe.store import create_store
 from segpipe.store.digest import logical_digest
 from segpipe.store.fsck import check_store
@@ -156,6 +157,13 @@ def test_a_store_with_a_truth_is_kept_like_any(folder: Path, segpipe: Command) -
     assert segpipe("forget", store, run, "--delete")[0] == 0
     rows = open_again(folder).image_rows(latest=False)
     assert {row["model"] for row in rows} == {"threshold"}
+
+
+def test_a_truth_is_no_night(folder: Path, segpipe: Command) -> None:
+    files = open_again(folder).files
+    night = newest_night(files)
+    segpipe("import", folder / "store", "--truth", label_images(folder))
+    assert newest_night(files) == night
 
 
 def test_an_image_that_is_gone_is_a_row_with_a_reason(folder: Path, segpipe: Command) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -38,10 +39,19 @@ def newest_night(files: Files, run_id: str | None = None) -> tuple[str, ...]:
         members = runs_of_night(files, name)
         if run_id in members or (run_id is None and members):
             return members
-        told = run_id is None and name not in live and files.exists(run_file(name, _RECORD))
+        told = run_id is None and name not in live and _is_of_a_model(files, name)
         if told or name == run_id:
             return (name,)  # it has no page yet
     raise SpecError(f"{files.address}: no run in this store has ended yet")
+
+
+def _is_of_a_model(files: Files, run_id: str) -> bool:
+    """Whether a run has a record, and is no import of a truth."""
+    path = run_file(run_id, _RECORD)
+    if not files.exists(path):
+        return False
+    model = json.loads(files.read(path)).get("segment_spec", {}).get("model", {})
+    return bool(model.get("kind") != "truth")
 
 
 def read_run(files: Files, run_id: str) -> RunRecord:
