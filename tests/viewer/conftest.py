@@ -44,8 +44,9 @@ def viewer_address(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -
         yield address
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """For one file of tests: until it is closed, this process has an event loop that runs."""
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("no browser: install the Debian package chromium")
