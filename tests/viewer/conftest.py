@@ -75,7 +75,8 @@ class Visit:
             "console",
             lambda said: (
                 self.complaints.append(f"{said.type}: {said.text} ({said.location})")
-                if said.type in ("error", "warning")
+                # A request that the page itself broke off is no fault of it.
+                if said.type == "error" and "net::ERR_" not in said.text
                 else None
             ),
         )
