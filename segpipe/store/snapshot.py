@@ -85,7 +85,9 @@ class Snapshot:
         if model not in known:
             names = ", ".join(sorted(known)) or "none"
             raise SpecError(f"no results of model {model!r} in this store; it has: {names}")
-        return type(self)(self.files, model)
+        part = copy.copy(self)
+        part.model = model
+        return part
 
     def parts(self, table: str) -> list[str]:
         """Paths, relative to the store, of the Parquet files that hold `images` or `objects`.

@@ -100,6 +100,15 @@ def test_of_a_run_there_are_its_results_alone(archive: Archive) -> None:
     assert sum(part.num_rows for part in parts) == archive.images(latest=False).arrow().num_rows
 
 
+def test_a_model_within_a_run_is_still_of_that_run(archive: Archive) -> None:
+    rows = archive.images(["run_id"], latest=False).arrow()
+    for run in rows["run_id"].unique().to_pylist():
+        part = archive.of_run(run)
+        own = part.of_model("threshold")
+        assert own.chunk_ids == part.chunk_ids
+        assert {row["run_id"] for row in own.image_rows()} == {run}
+
+
 def test_masks_are_those_of_the_label_image(archive: Archive) -> None:
     for image in archive.images(where="n_objects > 0").arrow().to_pylist():
         labels = archive.label_image(image["image_id"])
