@@ -18,7 +18,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from segpipe.errors import SpecError
-from segpipe.masks.rle import decode
+from segpipe.geometry import Box
+from segpipe.masks.of_object import mask_in, object_mask
 from segpipe.query import query
 from segpipe.records import Pixels
 from segpipe.report.picture import read_source
@@ -150,9 +151,8 @@ class Archive(Snapshot):
         row = self._row(image)
         for one in self.objects_of(row):
             if one["label"] == label:
-                if one["rle"] is not None:
-                    return decode(one["rle"], (row["height"], row["width"]))
-                return np.asarray(self.label_image(row) == label, np.bool_)
+                whole = Box(0, 0, row["height"], row["width"])
+                return mask_in(object_mask(one, self.label_image(row)), whole)
         raise SpecError(f"{row['path']}: has no object {label}; it has {row['n_objects']}")
 
     def stacks(self) -> Iterator[Stack]:

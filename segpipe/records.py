@@ -73,6 +73,11 @@ class ImageRef:
     refused_detail: str = ""
     etag: str | None = None
 
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> ImageRef:
+        """What was listed of an image, from its row of `images`; a refusal is not told there."""
+        return cls(row["uri"], row["path"], row["size_bytes"], row["mtime_ns"], etag=row["etag"])
+
     @property
     def image_id(self) -> str:
         """24 hex digits derived from the uri: the same image in every run of every store."""

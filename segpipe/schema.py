@@ -10,6 +10,10 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+TRUTH_MODELS = "truth(-.*)?"
+"""The whole of a value of `model`, as a regular expression, where a truth was imported and no model
+found anything. Such rows are no newer result than those of models."""
+
 HASH = pa.string()
 FLOATS = pa.list_(pa.float32())
 

@@ -30,9 +30,9 @@ from segpipe.records import (
     digest,
     new_run_id,
 )
-from segpipe.report.coco_truth import CocoEntry, CocoTruth
-from segpipe.report.objects import TrueObjects, unclassed
-from segpipe.report.truth import find_truth, pair, read_truth
+from segpipe.report.coco_truth import CocoTruth
+from segpipe.report.objects import TrueObjects
+from segpipe.report.truth_files import Entry, TruthFiles
 from segpipe.segmenters.base import Footprint
 from segpipe.segmenters.catalog import ResolvedModel
 from segpipe.spec import ModelSpec, RunSpec, SegmentSpec, TruthOptions, parse
@@ -43,21 +43,17 @@ from segpipe.store.snapshot import Row, Snapshot
 _BYTES = 96
 """Of `finish` at its peak, for each pixel: label images of 64 bits, and masks."""
 
-Entry = CocoEntry | Path
-
 
 class TruthSegmenter:
     """Answers with what is known of an image, which it knows by its bytes."""
 
-    def __init__(
-        self, spec: SegmentSpec, coco: CocoTruth | None, entries: Mapping[str, Entry]
-    ) -> None:
+    def __init__(self, spec: SegmentSpec, truth: TruthFiles, entries: Mapping[str, Entry]) -> None:
         """
         Args:
             entries: sha256 of an image -> where its truth is.
         """
         self.spec = spec
-        self._coco = coco
+        self._truth = truth
         self._entries = entries
         self.crowds = 0
 
@@ -78,14 +74,10 @@ class TruthSegmenter:
 
     def finish(self, raw: str, image: DecodedImage) -> Segmentation:
         """The true objects; where they overlap, the smaller one shows. They have no score."""
-        entry, shape = self._entries[raw], image.header.shape
-        if self._coco is None or isinstance(entry, Path):
-            known = unclassed(read_truth(Path(str(entry)), shape))
-        else:
-            positions = {name: i for i, name in enumerate(self.spec.model.classes[1:])}
-            known = self._coco.objects(entry, shape, positions)
+        positions = {name: i for i, name in enumerate(self.spec.model.classes[1:])}
+        known = self._truth.objects(self._entries[raw], image.header.shape, positions)
         self.crowds += sum(one.crowd for one in known.objects)
-        return paint(_instances(known), shape)
+        return paint(_instances(known), image.header.shape)
 
 
 def _instances(known: TrueObjects) -> Instances:
@@ -120,25 +112,16 @@ def import_truth(
     Raises:
         SpecError: it fits no image of the store, or not clearly.
     """
-    coco = CocoTruth(truth) if truth[0].suffix.lower() == ".json" else None
-    if coco is None and len(truth) > 1:
-        raise SpecError(f"{truth[1]}: a truth is one folder, or one or more COCO JSON files")
-    entries: Mapping[str, Entry] = coco.entries if coco else find_truth(truth[0])
-    rows = [row for row in snapshot.image_rows() if row["status"] == "ok"]
-    pairs = pair(rows, entries)
-    if not pairs:
-        raise SpecError(
-            f"none of the {len(entries):,} truths in {truth[0]} has the name of one of the "
-            f"{len(rows):,} segmented images of {snapshot.files.address}"
-        )
-    spec = _spec(name, coco, [entry for _, entry in pairs], truth)
-    segmenter = TruthSegmenter(spec, coco, _by_content(pairs))
+    files = TruthFiles(truth)
+    pairs, _ = files.pairs(snapshot)
+    spec = _spec(name, files.coco, [entry for _, entry in pairs], truth)
+    segmenter = TruthSegmenter(spec, files, _by_content(pairs))
     asked = parse(
         RunSpec,
         {"source": str(truth[0].absolute()), "store": snapshot.files.address, "model": name},
         "the truth",
     )
-    summary = _run(snapshot, asked, segmenter, map(_ref, (row for row, _ in pairs)), observe)
+    summary = _run(snapshot, asked, segmenter, (ImageRef.of_row(row) for row, _ in pairs), observe)
     return summary, segmenter.crowds
 
 
@@ -168,10 +151,6 @@ def _by_content(pairs: Sequence[tuple[Row, Entry]]) -> dict[str, Entry]:
             )
         entries[row["sha256"]] = entry
     return entries
-
-
-def _ref(row: Row) -> ImageRef:
-    return ImageRef(row["uri"], row["path"], row["size_bytes"], row["mtime_ns"], etag=row["etag"])
 
 
 def _run(

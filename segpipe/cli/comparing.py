@@ -54,8 +54,9 @@ def diff(
     from segpipe.report.diff.runs import find_results
 
     snapshot = segpipe.open_store(store)
-    chosen = find_results(snapshot, before), find_results(snapshot, after)
-    outcome = compare_runs(snapshot, *chosen, iou, changed_iou, out, pictures)
+    records = snapshot.records()
+    old, new = (find_results(snapshot, name, records) for name in (before, after))
+    outcome = compare_runs(snapshot, old, new, iou, changed_iou, out, pictures)
     if as_json:
         typer.echo(json.dumps(outcome.to_dict()))
     else:

@@ -22,8 +22,7 @@ from segpipe.errors import InputError, SpecError
 from segpipe.export.files import write_below
 from segpipe.export.naming import Naming
 from segpipe.export.pixels import encode_pixels, suffix_of
-from segpipe.geometry import Box
-from segpipe.masks.rle import decode
+from segpipe.masks.of_object import mask_in, object_box, object_mask
 from segpipe.query import format_table
 from segpipe.readers import Reader
 from segpipe.records import DecodedImage, Pixels
@@ -208,21 +207,9 @@ def crop_of(
         (h, w, C); and of bytes (h, w, C + 1), where the last channel is 0 outside the object, of
         others (h, w, C), where all is.
     """
-    shape = labels.shape[0], labels.shape[1]
-    box = _box(one).grow(margin).clip(shape)
+    box = object_box(one).grow(margin).clip((labels.shape[0], labels.shape[1]))
     around = np.asarray(pixels[box.slices])
-    return around, _cut_out(around, _mask(one, labels, box))
-
-
-def _box(one: Row) -> Box:
-    return Box(*(one[f"bbox_{end}"] for end in ("y0", "x0", "y1", "x1")))
-
-
-def _mask(one: Row, labels: npt.NDArray[Any], box: Box) -> npt.NDArray[np.bool_]:
-    """(h, w) of the whole object, in a box."""
-    if one["rle"] is None:
-        return np.asarray(labels[box.slices] == one["label"], np.bool_)
-    return decode(one["rle"], (labels.shape[0], labels.shape[1]))[box.slices]
+    return around, _cut_out(around, mask_in(object_mask(one, labels), box))
 
 
 def _cut_out(pixels: Pixels, mask: npt.NDArray[np.bool_]) -> Pixels:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -62,33 +63,23 @@ def write_below(out: Path, relative: PurePosixPath, write: Callable[[BinaryIO], 
     Raises:
         SpecError: it cannot be written, or a link below `out` leads out of it.
     """
-    target = out / relative
-    partial = target.with_name(f".{uuid.uuid4().hex}.partial")
-    try:
-        if not target.parent.resolve().is_relative_to(out.resolve()):
-            raise SpecError(f"{target.parent} leads out of {out}; remove that link first")
-        target.parent.mkdir(parents=True, exist_ok=True)
+    with _partial_below(out, relative) as (target, partial):
         try:
             with partial.open("xb") as file:
                 write(file)
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise SpecError(f"{target}: not written: {error}") from error
 
 
 def write_folder_below(out: Path, relative: PurePosixPath, write: Callable[[Path], None]) -> None:
-    """Write a folder below `out` as a whole or not at all; an existing one is replaced.
+    """Write a folder below `out`; an existing one is replaced once the new one is whole.
 
     Raises:
         SpecError: it cannot be written, or a link below `out` leads out of it.
     """
-    target = out / relative
-    partial = target.with_name(f".{uuid.uuid4().hex}.partial")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if not target.parent.resolve().is_relative_to(out.resolve()) or target.is_symlink():
+    with _partial_below(out, relative) as (target, partial):
+        if target.is_symlink():
             raise SpecError(f"{target} leads out of {out}; remove that link first")
         try:
             write(partial)
@@ -97,5 +88,16 @@ def write_folder_below(out: Path, relative: PurePosixPath, write: Callable[[Path
             partial.rename(target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def _partial_below(out: Path, relative: PurePosixPath) -> Iterator[tuple[Path, Path]]:
+    """A path below `out`, and a name beside it for what is not whole yet."""
+    target = out / relative
+    try:
+        if not target.parent.resolve().is_relative_to(out.resolve()):
+            raise SpecError(f"{target.parent} leads out of {out}; remove that link first")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield target, target.with_name(f".{uuid.uuid4().hex}.partial")
     except OSError as error:
         raise SpecError(f"{target}: not written: {error}") from error

@@ -8,8 +8,7 @@ from pathlib import Path, PurePosixPath
 from segpipe.errors import InputError
 from segpipe.export.files import write_below
 from segpipe.export.pixels import encode_pixels, suffix_of
-from segpipe.readers import Reader
-from segpipe.report.picture import limits_of, read_again
+from segpipe.report.picture import read_source
 from segpipe.store.snapshot import Row
 
 
@@ -39,8 +38,7 @@ class ImageCopies:
         if not self._wanted:
             return path
         try:
-            with Reader(limits_of(image)) as reader:
-                pixels = read_again(reader, image).pixels
+            pixels = read_source(image).pixels
         except InputError as error:
             self.absent[image["path"]] = error.detail
             return path

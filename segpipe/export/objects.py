@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import numpy as np
-import numpy.typing as npt
+from typing import BinaryIO
 
 from segpipe.export.files import ExportSummary, write_below
 from segpipe.export.naming import Naming
-from segpipe.masks.rle import decode
+from segpipe.masks.of_object import object_mask
 from segpipe.records import CroppedMask
 from segpipe.store.snapshot import Row, Snapshot
 
@@ -49,13 +46,7 @@ def write_each_image(
 
 def objects_with_masks(snapshot: Snapshot, image: Row) -> Iterator[tuple[Row, CroppedMask]]:
     """The rows of an image's objects with their whole masks, parts that others hide included."""
-    labels: npt.NDArray[np.unsignedinteger[Any]] | None = None
-    for one in snapshot.objects_of(image):
-        y0, x0, y1, x1 = (one[f"bbox_{end}"] for end in ("y0", "x0", "y1", "x1"))
-        if one["rle"] is None:
-            if labels is None:
-                labels = snapshot.label_image(image)
-            mask = labels[y0:y1, x0:x1] == one["label"]
-        else:
-            mask = decode(one["rle"], (image["height"], image["width"]))[y0:y1, x0:x1].copy()
-        yield one, CroppedMask(y0, x0, mask)
+    rows = snapshot.objects_of(image)
+    if rows:
+        labels = snapshot.label_image(image)
+        yield from ((row, object_mask(row, labels)) for row in rows)

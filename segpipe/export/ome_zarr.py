@@ -6,15 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from segpipe.errors import InputError
 from segpipe.export.files import ExportSummary, write_folder_below
 from segpipe.export.naming import Naming
 from segpipe.export.objects import count_failed, ok_images
-from segpipe.readers import Reader
-from segpipe.report.display import class_colours, neighbour_colours
-from segpipe.report.picture import limits_of, read_again
+from segpipe.report.display import class_colours
+from segpipe.report.overlay import object_colours
+from segpipe.report.picture import read_source
 from segpipe.store.ome_zarr import LabelImage, write_ome_zarr
 from segpipe.store.snapshot import Row, Snapshot
 
@@ -40,8 +38,7 @@ def export_ome_zarr(snapshot: Snapshot, out: Path) -> ExportSummary:
     absent: dict[str, str] = {}
     for row in ok_images(snapshot):
         try:
-            with Reader(limits_of(row)) as reader:
-                pixels = read_again(reader, row).pixels
+            pixels = read_source(row).pixels
         except InputError as error:
             absent[row["path"]] = error.detail
             continue
@@ -59,11 +56,10 @@ def export_ome_zarr(snapshot: Snapshot, out: Path) -> ExportSummary:
 
 def _objects(snapshot: Snapshot, image: Row) -> LabelImage:
     rows = snapshot.objects_of(image)
-    centres = np.array([(row["centroid_y"], row["centroid_x"]) for row in rows], np.float64)
-    colours = neighbour_colours(centres.reshape(-1, 2)).tolist()
+    colours = object_colours(rows).tolist()
     return LabelImage(
         snapshot.label_image(image),
-        {row["label"]: _rgb(colour) for row, colour in zip(rows, colours, strict=True)},
+        {row["label"]: _rgb(colours[row["label"]]) for row in rows},
         [_properties(row) for row in rows],
     )
 

@@ -74,7 +74,7 @@ def _image_links(files: Files, row: Row, verify: bool) -> tuple[Link, ...]:
 
 
 def _image(row: Row, limits: Limits | None) -> Link:
-    ref = ImageRef(row["uri"], row["path"], row["size_bytes"], row["mtime_ns"], etag=row["etag"])
+    ref = ImageRef.of_row(row)
     checks = [Check("image_id", ref.image_id == row["image_id"], "derived from the uri")]
     if limits is not None:
         checks.append(_same_bytes(row, ref, limits))

@@ -12,16 +12,16 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from segpipe.errors import SpecError, StoreError
-from segpipe.schema import TABLES, arrow_schema
+from segpipe.schema import TABLES, TRUTH_MODELS, arrow_schema
 
 VIEWS = ("images", "objects", "runs", "missing_images", "latest_images", "latest_objects")
 
-_LATEST_IMAGES = """
+_LATEST_IMAGES = f"""
 CREATE VIEW latest_images AS SELECT images.*, since AS missing_since
 FROM images LEFT JOIN missing_images USING (image_id)
-WHERE regexp_full_match(model, 'truth(-.*)?') IS NOT TRUE
+WHERE regexp_full_match(model, '{TRUTH_MODELS}') IS NOT TRUE
 QUALIFY row_number() OVER (PARTITION BY images.image_id ORDER BY run_id DESC, chunk_id DESC) = 1
-"""
+"""  # noqa: S608 - ours
 _LATEST_OBJECTS = """
 CREATE VIEW latest_objects AS SELECT objects.* FROM objects
 SEMI JOIN latest_images USING (image_id, run_id, chunk_id)

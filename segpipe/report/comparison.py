@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from segpipe.errors import SpecError
-from segpipe.report.coco_truth import CocoEntry, CocoTruth
-from segpipe.report.objects import PredictedObjects, TrueObjects, predicted_objects, unclassed
-from segpipe.report.truth import find_truth, pair, read_truth
+from segpipe.report.objects import PredictedObjects, TrueObjects, predicted_objects
+from segpipe.report.truth import read_truth
+from segpipe.report.truth_files import TruthFiles
 from segpipe.store.snapshot import Row, Snapshot
 
 ClassImage = npt.NDArray[np.integer[Any]]
@@ -64,21 +64,10 @@ class Comparison:
         """
         self.snapshot = snapshot
         self._binary_truth = binary_truth
-        self._coco = CocoTruth(truth) if truth[0].suffix.lower() == ".json" else None
-        if self._coco is None and len(truth) > 1:
-            raise SpecError(f"{truth[1]}: a truth is one folder, or one or more COCO JSON files")
-        entries: Mapping[str, CocoEntry | Path]
-        entries = find_truth(truth[0]) if self._coco is None else self._coco.entries
-        rows = [row for row in snapshot.image_rows() if row["status"] == "ok"]
-        self.pairs = pair(rows, entries)
-        if not self.pairs:
-            kind = "label images" if self._coco is None else "annotated images"
-            raise SpecError(
-                f"none of the {len(entries)} {kind} in {truth[0]} has the name of one of the "
-                f"{len(rows)} segmented images"
-            )
-        self.images_without_truth = len(rows) - len(self.pairs)
-        self.truth_without_image = len(entries) - len(self.pairs)
+        self._truth = TruthFiles(truth)
+        self._coco = self._truth.coco
+        self.pairs, self.images_without_truth = self._truth.pairs(snapshot)
+        self.truth_without_image = len(self._truth.entries) - len(self.pairs)
         self.model = model_in_use(snapshot, [row for row, _ in self.pairs])
         self.classes = self._compared_classes()
 
@@ -100,12 +89,10 @@ class Comparison:
         """
         row, entry = self.pairs[index]
         shape = row["height"], row["width"]
-        if self._coco is None or not isinstance(entry, CocoEntry):
-            truth = unclassed(read_truth(Path(str(entry)), shape))
-            return truth, predicted_objects(self.snapshot, row, None)
         positions = {name: i for i, name in enumerate(self.classes)}
-        truth = self._coco.objects(entry, shape, positions)
-        return truth, predicted_objects(self.snapshot, row, positions)
+        truth = self._truth.objects(entry, shape, positions)
+        told = None if self._coco is None else positions
+        return truth, predicted_objects(self.snapshot, row, told)
 
     def class_images(self, index: int) -> tuple[ClassImage, ClassImage]:
         """True and predicted class per pixel (H, W) of a pair of a semantic model.

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from segpipe.masks.rle import decode
+from segpipe.masks.of_object import object_mask
 from segpipe.measure.boxes import match_boxes
 from segpipe.measure.coco import CocoObject
 from segpipe.measure.matching import Overlaps, match
@@ -122,14 +122,11 @@ def predicted_objects(
 
 
 def _predicted(one: Row, class_index: int, labels: Labels) -> CocoObject:
-    y0, x0, y1, x1 = (one[f"bbox_{end}"] for end in ("y0", "x0", "y1", "x1"))
-    if one["rle"] is None:
-        mask = labels[y0:y1, x0:x1] == one["label"]
-    else:
-        mask = decode(one["rle"], (labels.shape[0], labels.shape[1]))[y0:y1, x0:x1].copy()
+    mask = object_mask(one, labels)
     score = 1.0 if one["score"] is None else float(one["score"])
-    box = x0, y0, x1 - x0, y1 - y0
-    return CocoObject(class_index, box, CroppedMask(y0, x0, mask), float(one["area"]), score)
+    height, width = mask.mask.shape
+    box = mask.x0, mask.y0, width, height
+    return CocoObject(class_index, box, mask, float(one["area"]), score)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

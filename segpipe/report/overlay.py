@@ -75,7 +75,10 @@ def overlay(
         names = dict(enumerate(class_names)) | {row["class_id"]: row["class_name"] for row in rows}
         return _draw_classes(picture, _enlarge(semantic, factor), names)
     dense = len(rows) > MAX_NAMED
-    labels, colours = _enlarge(label_image, factor), _object_colours(label_image, rows)
+    labels, colours = (
+        _enlarge(label_image, factor),
+        object_colours(rows, int(label_image.max(initial=0))),
+    )
     opacity = _DENSE_OPACITY if dense else _OPACITY
     picture = _paint(picture, labels, colours, opacity, _line(picture))
     n_named = 0
@@ -107,7 +110,7 @@ def outlined(
     y, x = (np.minimum(np.arange(0, n, step) + step // 2, n - 1) for n in (height, width))
     small = _enlarge(regions[np.ix_(y, x)], factor)
     if semantic is None:
-        colours = _object_colours(label_image, rows)
+        colours = object_colours(rows, int(label_image.max(initial=0)))
     else:
         colours = class_colours(int(semantic.max(initial=0)) + 1)
     shown = _enlarge(np.array(picture), factor)
@@ -130,11 +133,15 @@ def _line(picture: Picture) -> int:
     return max(2, int(min(height, width)) // 300)
 
 
-def _object_colours(label_image: Labels, rows: Sequence[Row]) -> npt.NDArray[np.uint8]:
-    """(L + 1, 3): a colour per label, of near objects different ones."""
-    largest = max([int(label_image.max(initial=0)), *(row["label"] for row in rows)])
+def object_colours(rows: Sequence[Row], largest: int = 0) -> npt.NDArray[np.uint8]:
+    """(L + 1, 3): a colour per label, of near objects different ones; others are white.
+
+    Args:
+        rows: of the `objects` table.
+        largest: a label up to which there are colours at least.
+    """
     centres = [(row["centroid_y"], row["centroid_x"]) for row in rows]
-    colours = np.full((largest + 1, 3), 255, np.uint8)
+    colours = np.full((max([largest, *(row["label"] for row in rows)]) + 1, 3), 255, np.uint8)
     chosen = neighbour_colours(np.array(centres, np.float64).reshape(-1, 2))
     colours[[row["label"] for row in rows]] = chosen
     return colours
@@ -148,9 +155,7 @@ def _paint(
     line: int,
 ) -> Picture:
     """Blend the colour of every label over the picture and outline it, inside its region."""
-    edge = _edges(labels)
-    for _ in range(line - 1):
-        edge = _thicken(edge)
+    edge = thicken(edges(labels), line)
     edge &= labels > 0
     inside = (labels > 0) & ~edge
     painted = picture.copy()
@@ -160,7 +165,7 @@ def _paint(
     return painted
 
 
-def _edges(labels: Labels) -> npt.NDArray[np.bool_]:
+def edges(labels: Labels) -> npt.NDArray[np.bool_]:
     """Pixels with another label beside them; the image's own border is none."""
     edge = np.zeros(labels.shape, bool)
     rows, columns = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]
@@ -171,13 +176,16 @@ def _edges(labels: Labels) -> npt.NDArray[np.bool_]:
     return edge
 
 
-def _thicken(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    thick = mask.copy()
-    thick[1:] |= mask[:-1]
-    thick[:-1] |= mask[1:]
-    thick[:, 1:] |= mask[:, :-1]
-    thick[:, :-1] |= mask[:, 1:]
-    return thick
+def thicken(edge: npt.NDArray[np.bool_], line: int) -> npt.NDArray[np.bool_]:
+    """A line of one pixel, or two, as one that grew to all four sides `line - 1` times."""
+    for _ in range(line - 1):
+        thick = edge.copy()
+        thick[1:] |= edge[:-1]
+        thick[:-1] |= edge[1:]
+        thick[:, 1:] |= edge[:, :-1]
+        thick[:, :-1] |= edge[:, 1:]
+        edge = thick
+    return edge
 
 
 def _draw_names(

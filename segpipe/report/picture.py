@@ -65,8 +65,7 @@ def limits_of(*rows: Row) -> Limits:
 
 def read_again(reader: Reader, row: Row) -> DecodedImage:
     """The same with a reader that is open; of an image that failed, whatever is there now."""
-    ref = ImageRef(row["uri"], row["path"], row["size_bytes"], row["mtime_ns"], etag=row["etag"])
-    image = reader.read(ref)
+    image = reader.read(ImageRef.of_row(row))
     if row["sha256"] not in (None, image.sha256):
         raise InputError(
             Reason.READ_ERROR, f"{row['path']} changed since it was segmented; run it again"

@@ -121,7 +121,7 @@ def reproduce(
     with tempfile.TemporaryDirectory(prefix="segpipe-reproduce-") as scratch:
         files = create_store(scratch)
         for some in (kept[start : start + size] for start in range(0, len(kept), size)):
-            chunk = Chunk(spec.spec_id, tuple(_ref(row) for row in some))
+            chunk = Chunk(spec.spec_id, tuple(ImageRef.of_row(row) for row in some))
             process_chunk(chunk, segmenter, files, run_id)
             after = Snapshot(files).of_chunks([chunk.chunk_id])
             now = {row["image_id"]: row for row in after.image_rows()}
@@ -187,13 +187,13 @@ def _unchanged(rows: Sequence[Row], spec: SegmentSpec, left_out: list[LeftOut]) 
             if row["reason"] == Reason.WORKER_DIED:
                 left_out.append(LeftOut(row["path"], "it killed the process that segmented it"))
             elif row["sha256"] is None:
-                if reader.unchanged(_ref(row)):
+                if reader.unchanged(ImageRef.of_row(row)):
                     yield row  # it could not be read, and should not be now
                 else:
                     left_out.append(LeftOut(row["path"], "could not be read, and is another now"))
             else:
                 try:
-                    found = reader.sha256(_ref(row))
+                    found = reader.sha256(ImageRef.of_row(row))
                 except InputError as error:
                     left_out.append(LeftOut(row["path"], f"cannot be read any more: {error}"))
                     continue
@@ -202,10 +202,6 @@ def _unchanged(rows: Sequence[Row], spec: SegmentSpec, left_out: list[LeftOut]) 
                 else:
                     why = f"has other bytes: sha256 {row['sha256']} then, {found} now"
                     left_out.append(LeftOut(row["path"], why))
-
-
-def _ref(row: Row) -> ImageRef:
-    return ImageRef(row["uri"], row["path"], row["size_bytes"], row["mtime_ns"], etag=row["etag"])
 
 
 def _packages(then: Mapping[str, str]) -> dict[str, tuple[str | None, str | None]]:

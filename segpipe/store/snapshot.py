@@ -17,7 +17,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from segpipe.errors import SpecError
-from segpipe.schema import arrow_schema
+from segpipe.schema import TRUTH_MODELS, arrow_schema
 from segpipe.store import layout
 from segpipe.store.addresses import files_at
 from segpipe.store.compaction import newest_compaction
@@ -185,7 +185,7 @@ class Snapshot:
         elif latest and not self._of_run:
             # A truth that was imported later is no newer result.
             model = pc.coalesce(ds.field("model"), ds.scalar(""))
-            where &= ~pc.match_substring_regex(model, "^truth(-.*)?$")
+            where &= ~pc.match_substring_regex(model, f"^{TRUTH_MODELS}$")
         table = self.dataset("images").to_table(filter=where)
         if latest and len(table):
             newest = table.group_by("image_id").aggregate([("run_id", "max")])

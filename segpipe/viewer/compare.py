@@ -13,6 +13,7 @@ from segpipe.errors import SegpipeError
 from segpipe.report.diff import CHANGED_IOU, SAME_IOU, diff_image
 from segpipe.report.diff.runs import ImagePair, Results, find_results, image_pairs
 from segpipe.report.diff.totals import Totals
+from segpipe.store import Snapshot
 from segpipe.viewer.pages import page
 from segpipe.viewer.viewer import Viewer
 
@@ -62,8 +63,8 @@ def routes(viewer: Viewer) -> APIRouter:
     @router.get("/api/compare/{image_id}")
     def compare_image(image_id: str, a: Name, b: Name) -> Response:
         snapshot = viewer.snapshot()
-        chosen = [find_results(snapshot, name) for name in (a, b)]
-        before, after = (_newest(viewer, image_id, one) for one in chosen)
+        chosen = _both(snapshot, a, b)
+        before, after = (viewer.find(image_id, one.run_ids) for one in chosen)
         known = chosen[0].classes & chosen[1].classes
         diff = diff_image(snapshot, snapshot, before, after, SAME_IOU, CHANGED_IOU, known)
         return JSONResponse(
@@ -79,15 +80,9 @@ def routes(viewer: Viewer) -> APIRouter:
     return router
 
 
-def _newest(viewer: Viewer, image_id: str, results: Results) -> Any:
-    """The row of the image in the newest of some runs that has it."""
-    problem: SegpipeError | None = None
-    for run in reversed(results.run_ids):
-        try:
-            return viewer.find(image_id, run)
-        except SegpipeError as error:
-            problem = error
-    raise problem or SegpipeError(f"{results.name}: has no runs")
+def _both(snapshot: Snapshot, a: str, b: str) -> tuple[Results, Results]:
+    records = snapshot.records()
+    return find_results(snapshot, a, records), find_results(snapshot, b, records)
 
 
 class _Comparison:
@@ -95,7 +90,7 @@ class _Comparison:
 
     def __init__(self, viewer: Viewer, before: str, after: str) -> None:
         snapshot = viewer.snapshot()
-        self._chosen = find_results(snapshot, before), find_results(snapshot, after)
+        self._chosen = _both(snapshot, before, after)
         self._snapshot = snapshot
         self._totals = Totals(self._chosen[0].name, self._chosen[1].name, kept=SHOWN)
         self._lock = threading.Lock()

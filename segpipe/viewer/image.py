@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 import threading
+from dataclasses import astuple
 from typing import Annotated, Any
 
-import pyarrow.dataset as ds
 from fastapi import APIRouter, Query
 from starlette.responses import JSONResponse, Response
 
 from segpipe.errors import SpecError
 from segpipe.export.crops import crop_of
+from segpipe.masks.of_object import object_box
 from segpipe.report.display import class_colours
+from segpipe.report.overlay import object_colours
 from segpipe.schema import OBJECTS
 from segpipe.store.snapshot import Row
 from segpipe.viewer.neighbours import Features
 from segpipe.viewer.pages import page
 from segpipe.viewer.pyramid import TILE
-from segpipe.viewer.tiles import Kind, Tiles, encode, object_colours
+from segpipe.viewer.tiles import Kind, Tiles, encode
 from segpipe.viewer.viewer import Viewer
 
 _SHOWN = (
@@ -139,7 +141,7 @@ def _about(viewer: Viewer, row: Row) -> dict[str, Any]:
             "class_name": one["class_name"],
             "score": _plain(one["score"]),
             "area": one["area"],
-            "box": [one[f"bbox_{end}"] for end in ("y0", "x0", "y1", "x1")],
+            "box": list(astuple(object_box(one))),
             "colour": colours[one["label"]],
         }
         for one in objects
@@ -151,16 +153,8 @@ def _about(viewer: Viewer, row: Row) -> dict[str, Any]:
         if row["semantic_array"]
         else []
     )
-    about["others"] = _other_runs(viewer, row)
+    about["others"] = viewer.results_of(row["image_id"])
     return about
-
-
-def _other_runs(viewer: Viewer, row: Row) -> list[dict[str, str]]:
-    """Results of the same image in other runs."""
-    where = (ds.field("image_id") == row["image_id"]) & (ds.field("status") == "ok")
-    columns = ["run_id", "model"]
-    found = viewer.snapshot().dataset("images").to_table(columns, filter=where).to_pylist()
-    return sorted(found, key=lambda one: str(one["run_id"]))
 
 
 def _plain(value: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 import duckdb
 
 from segpipe.errors import SpecError, StoreError
-from segpipe.schema import IMAGES, OBJECTS
+from segpipe.schema import IMAGES, OBJECTS, TRUTH_MODELS
 from segpipe.store import Snapshot
 
 MEMORY = "1GB"
@@ -31,11 +31,11 @@ _NOT_OF_OBJECTS = {"run_id", "spec_id", "chunk_id", "image_id", "rle", "mask_arr
 IMAGE_COLUMNS = tuple(c.name for c in IMAGES if c.name not in _NOT_OF_IMAGES)
 OBJECT_COLUMNS = tuple(c.name for c in OBJECTS if c.name not in _NOT_OF_OBJECTS)
 
-_FACTS = """
+_FACTS = f"""
 CREATE OR REPLACE TABLE facts AS
 SELECT result,
-  regexp_full_match(model, 'truth(-.*)?') IS NOT TRUE AND row_number() OVER (
-    PARTITION BY image_id, regexp_full_match(model, 'truth(-.*)?') IS TRUE
+  regexp_full_match(model, '{TRUTH_MODELS}') IS NOT TRUE AND row_number() OVER (
+    PARTITION BY image_id, regexp_full_match(model, '{TRUTH_MODELS}') IS TRUE
     ORDER BY run_id DESC, chunk_id DESC
   ) = 1 AS newest,
   row_number() OVER (PARTITION BY image_id, model ORDER BY run_id DESC, chunk_id DESC) = 1
@@ -44,7 +44,7 @@ SELECT result,
 FROM image_rows LEFT JOIN (
   SELECT result, min(score) AS lowest, max(area) AS largest FROM object_rows GROUP BY result
 ) USING (result)
-"""
+"""  # noqa: S608 - ours
 
 
 class Index:

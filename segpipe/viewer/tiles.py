@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import threading
+from collections import OrderedDict
 from typing import Any, Literal
 
 import numpy as np
@@ -11,11 +13,15 @@ from PIL import Image
 
 from segpipe.errors import SpecError
 from segpipe.readers import Reader
-from segpipe.report.display import class_colours, display, neighbour_colours
+from segpipe.report.display import class_colours, display
+from segpipe.report.overlay import edges, object_colours
 from segpipe.report.picture import limits_of, read_again
 from segpipe.store import Snapshot
 from segpipe.store.snapshot import Row
 from segpipe.viewer.pyramid import TILE, Pyramid, Pyramids, mean_of_four, nearest
+
+_KEPT = 16
+"""Results whose colours are kept: those that were looked at last."""
 
 Kind = Literal["pixels", "masks", "outlines", "classes"]
 Colours = npt.NDArray[np.uint8]
@@ -27,6 +33,8 @@ class Tiles:
 
     def __init__(self) -> None:
         self._pyramids = Pyramids()
+        self._kept_colours: OrderedDict[tuple[str, int], Colours] = OrderedDict()
+        self._lock = threading.Lock()
 
     def pixels(self, image: Row) -> Pyramid:
         """The picture of an image, as `display` shows it.
@@ -81,22 +89,26 @@ class Tiles:
             return encode(tile)
         if kind == "classes":
             return encode(_coloured(tile, tile > 0, class_colours(int(tile.max(initial=0)) + 1)))
-        colours = object_colours(snapshot.objects_of(image))
-        shown = tile > 0 if kind == "masks" else _edges(tile)
+        inside = tile > 0
+        shown = inside if kind == "masks" else edges(tile) & inside
+        colours = self._colours(snapshot, image)
         drawn = _coloured(tile, shown, colours)
         top, left = border * (row > 0), border * (column > 0)
         return encode(drawn[top : top + TILE, left : left + TILE])
 
+    def _colours(self, snapshot: Snapshot, image: Row) -> Colours:
+        """Those of a result, which are the same for all its tiles."""
+        key = image["mask_array"], image["mask_index"]
+        with self._lock:
+            if key not in self._kept_colours:
+                self._kept_colours[key] = object_colours(snapshot.objects_of(image))
+            self._kept_colours.move_to_end(key)
+            while len(self._kept_colours) > _KEPT:
+                self._kept_colours.popitem(last=False)
+            return self._kept_colours[key]
+
     def close(self) -> None:
         self._pyramids.close()
-
-
-def object_colours(rows: list[Row]) -> Colours:
-    """A colour per label, of near objects different ones, as in overlays."""
-    colours = np.full((max([0, *(row["label"] for row in rows)]) + 1, 3), 255, np.uint8)
-    centres = np.array([(row["centroid_y"], row["centroid_x"]) for row in rows], np.float64)
-    colours[[row["label"] for row in rows]] = neighbour_colours(centres.reshape(-1, 2))
-    return colours
 
 
 def encode(pixels: npt.NDArray[np.uint8]) -> bytes:
@@ -114,14 +126,3 @@ def _coloured(
     drawn[shown, :3] = colours[labels[shown]]
     drawn[shown, 3] = 255
     return drawn
-
-
-def _edges(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Pixels of an object beside a pixel of another, or of none."""
-    edge = np.zeros(labels.shape, np.bool_)
-    down, right = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]
-    edge[1:] |= down
-    edge[:-1] |= down
-    edge[:, 1:] |= right
-    edge[:, :-1] |= right
-    return edge & (labels > 0)

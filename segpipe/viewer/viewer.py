@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import pyarrow.dataset as ds
 
 from segpipe.errors import SegpipeError, SpecError
+from segpipe.schema import TRUTH_MODELS
 from segpipe.spec import Limits
 from segpipe.store import Snapshot
 from segpipe.store.snapshot import Row
@@ -83,18 +84,20 @@ class Viewer:
             self._looked = time.monotonic()
             self._looking.release()
 
-    def find(self, image_id: str, run: str | None = None) -> Row:
-        """The row of `images` of one image in one run; None for its newest.
+    def find(self, image_id: str, runs: str | Sequence[str] | None = None) -> Row:
+        """The newest row of `images` of one image, in one run, in some, or (None) in any.
 
         Raises:
             SpecError: there is none.
         """
+        asked = [runs] if isinstance(runs, str) else runs
         found = self.index.ask(
-            "SELECT run_id, chunk_id FROM image_rows WHERE image_id = $1 "
-            "AND ($2 IS NULL OR run_id = $2) "
+            "SELECT run_id, chunk_id FROM image_rows WHERE image_id = $1 "  # noqa: S608 - ours
+            "AND ($2 IS NULL OR list_contains($2, run_id)) "
             # A truth that was imported is shown where it is asked for.
-            "ORDER BY regexp_full_match(model, 'truth(-.*)?'), run_id DESC, chunk_id DESC LIMIT 1",
-            [image_id, run],
+            f"ORDER BY regexp_full_match(model, '{TRUTH_MODELS}'), run_id DESC, chunk_id DESC "
+            "LIMIT 1",
+            [image_id, None if asked is None else list(asked)],
         )
         snapshot = self.snapshot()
         for _, chunk_id in found:
@@ -102,7 +105,17 @@ class Viewer:
             rows = images.to_table(filter=ds.field("image_id") == image_id).to_pylist()
             if rows:
                 return dict(rows[0])
-        raise SpecError(f"no image {image_id[:80]!r} in this store" + f", run {run}" * bool(run))
+        within = f", run {', '.join(asked[:3])}" if asked else ""
+        raise SpecError(f"no image {image_id[:80]!r} in this store{within}")
+
+    def results_of(self, image_id: str) -> list[dict[str, str]]:
+        """`run_id` and `model` of each run that has a result of an image, oldest first."""
+        found = self.index.ask(
+            "SELECT run_id, model FROM image_rows WHERE image_id = $1 AND status = 'ok' "
+            "ORDER BY run_id",
+            [image_id],
+        )
+        return [{"run_id": run_id, "model": model} for run_id, model in found]
 
     def chunks_of(self, image_ids: Sequence[str]) -> list[str]:
         """The chunks with a result of one of these images."""

@@ -129,7 +129,8 @@ def test_the_whole_mask_is_given_where_objects_overlap(
     image = archive.images(where="n_objects > 0").arrow().to_pylist()[0]
     whole = CroppedMask(3, 4, np.ones((20, 30), bool))
     rle = encode(whole, (image["height"], image["width"]))
-    monkeypatch.setattr(archive, "objects_of", lambda row: [{"label": 1, "rle": rle}])
+    box = {"bbox_y0": 3, "bbox_x0": 4, "bbox_y1": 23, "bbox_x1": 34}
+    monkeypatch.setattr(archive, "objects_of", lambda row: [{"label": 1, "rle": rle, **box}])
     mask = archive.mask(image["path"], 1)
     assert mask[3:23, 4:34].all()
     assert mask.sum() == 600

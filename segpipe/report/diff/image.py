@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segpipe.errors import SpecError
-from segpipe.masks.rle import decode
+from segpipe.masks.of_object import object_mask
 from segpipe.measure.matching import match
 from segpipe.store.snapshot import Row, Snapshot
 
@@ -62,13 +62,7 @@ class _Objects:
     def mask(self, index: int) -> npt.NDArray[np.bool_]:
         """(h, w) in the object's box, hidden parts included."""
         if index not in self._masks:
-            row = self.rows[index]
-            y0, x0, y1, x1 = self.boxes[index]
-            if row["rle"] is None:
-                self._masks[index] = self.labels[y0:y1, x0:x1] == row["label"]
-            else:
-                shape = self.labels.shape[0], self.labels.shape[1]
-                self._masks[index] = decode(row["rle"], shape)[y0:y1, x0:x1].copy()
+            self._masks[index] = object_mask(self.rows[index], self.labels).mask
         return self._masks[index]
 
 

@@ -19,6 +19,7 @@ from segpipe.errors import InvariantError
 from segpipe.report.caption import Entry, add_caption, printable
 from segpipe.report.diff.runs import ImagePair
 from segpipe.report.display import PALETTE, Picture, display
+from segpipe.report.overlay import thicken
 from segpipe.report.picture import read_source
 from segpipe.store.snapshot import Snapshot
 
@@ -67,15 +68,7 @@ def draw_diff(snapshot: Snapshot, pair: ImagePair, names: tuple[str, str]) -> Im
 def _outline(labels: Labels, chosen: Iterable[int], line: int) -> Mask:
     """Pixels along the inner border of the chosen objects."""
     wanted = np.where(np.isin(labels, list(chosen)), labels, 0)
-    edge: Mask = find_boundaries(wanted, mode="inner")
-    for _ in range(line - 1):
-        thicker = edge.copy()
-        thicker[1:] |= edge[:-1]
-        thicker[:-1] |= edge[1:]
-        thicker[:, 1:] |= edge[:, :-1]
-        thicker[:, :-1] |= edge[:, 1:]
-        edge = thicker
-    return edge
+    return thicken(find_boundaries(wanted, mode="inner"), line)
 
 
 def _dots(picture: Picture, length: int) -> Mask:

@@ -75,17 +75,19 @@ class ImagePair:
         return 0 if one is None else len(one.lost) + len(one.gained) + len(one.changed)
 
 
-def find_results(snapshot: Snapshot, name: str) -> Results:
+def find_results(snapshot: Snapshot, name: str, records: Iterable[Row] | None = None) -> Results:
     """What a person calls the results of a run.
 
     Args:
         name: a run's id or the beginning of one, of which all partitions are meant; `latest`, or
             `latest~1` for the run before; or a model's name, for its newest result of each image.
+        records: what `snapshot.records` returned, if that is known already.
 
     Raises:
         SpecError: it is none of these, or fits several runs.
     """
-    records = [record for record in snapshot.records() if record["status"] != "forgotten"]
+    known = snapshot.records() if records is None else records
+    records = [record for record in known if record["status"] != "forgotten"]
     runs = list(dict.fromkeys(first_partition(record["run_id"]) for record in records))
     newest = re.fullmatch(r"latest(?:~(\d+))?", name)
     if any(_model(record).get("name") == name for record in records):

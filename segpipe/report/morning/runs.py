@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from segpipe.errors import SpecError
 from segpipe.provenance.record import Failures, RunRecord
+from segpipe.provenance.runs import read_record
 from segpipe.provenance.tally import ChunkResult, Tally, add_seconds
 from segpipe.records import Commit
 from segpipe.report.morning.collect import Collected
@@ -63,10 +64,7 @@ def read_run(files: Files, run_id: str) -> RunRecord:
     path = run_file(run_id, _RECORD)
     if not files.exists(path):
         raise SpecError(f"run {run_id!r}: has no {_RECORD}; `segpipe show` lists those that have")
-    try:
-        record = RunRecord.from_json(files.read(path).decode())
-    except (ValueError, TypeError, KeyError) as error:
-        raise SpecError(f"{path}: no run record that this segpipe reads: {error}") from error
+    record = read_record(files, run_id)
     if record.status != "running":
         return (
             record if record.chunks else replace(record, chunks=read_chunk_results(files, run_id))
