@@ -39,7 +39,8 @@ def export_yolo(snapshot: Snapshot, out: Path, with_images: bool = False) -> Exp
         images += 1
         objects += row["n_objects"]
     names = {one["id"]: one["name"] for one in categories.to_list()}
-    about: dict[str, Any] = {"path": ".", "train": "images", "val": "images", "names": names}
+    # Without `path`, they lie beside this file; a relative one is looked for where a program runs.
+    about: dict[str, Any] = {"train": "images", "val": "images", "names": names}
     data = yaml.safe_dump(about, sort_keys=False, allow_unicode=True).encode()
     write_below(out, PurePosixPath("data.yaml"), lambda file: _write(data, file))
     return ExportSummary(str(out), images, objects, count_failed(snapshot), absent=copies.absent)

@@ -9,7 +9,7 @@ import subprocess
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -27,7 +27,7 @@ from skimage.measure import points_in_poly
 from segpipe.archive import Archive
 from segpipe.errors import SpecError
 from segpipe.export.coco import export_coco, export_coco_results, export_fiftyone
-from segpipe.export.files import ExportSummary
+from segpipe.export.files import ExportSummary, write_folder_below
 from segpipe.export.geojson import export_geojson
 from segpipe.export.imagej import export_imagej
 from segpipe.export.labels import export_labels
@@ -146,6 +146,18 @@ def test_a_link_that_leads_out_is_refused(name: str, snapshot: Archive, tmp_path
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
+def test_no_folder_is_made_where_a_link_leads_out(nights: Archive, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "01").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SpecError, match="leads out of"):
+        export_ome_zarr(nights, out)
+    with pytest.raises(SpecError, match="leads out of"):
+        write_folder_below(out, PurePosixPath("01/deeper/one.ome.zarr"), Path.mkdir)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_an_empty_store_is_exported_too(name: str, tmp_path: Path) -> None:
     summary = FORMATS[name](Snapshot(create_store(tmp_path / "new")), tmp_path / "out")
@@ -209,7 +221,7 @@ def test_yolo_polygons_are_the_masks(snapshot: Archive, tmp_path: Path) -> None:
     (path,) = (tmp_path / "labels" / "a").glob("*.txt")
     masks = list(masks_of(snapshot).values())
     about = yaml.safe_load((tmp_path / "data.yaml").read_text("utf-8"))
-    assert about["names"] == {0: "cell", 1: "debris, old"}
+    assert about == {"train": "images", "val": "images", "names": {0: "cell", 1: "debris, old"}}
     lines = path.read_text().splitlines()
     assert [line.split()[0] for line in lines] == ["0", "1", "0", "1"]
     for line, mask in zip(lines, masks, strict=True):
