@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from segpipe.report.morning.bins import Histogram
-from segpipe.report.morning.candidates import CHOSEN, Candidates, Seen
+from segpipe.report.morning.candidates import CHOSEN, Candidates, Change, Seen
 from segpipe.report.morning.charts import Axis, distribution
 from segpipe.report.morning.drift import MIN_NIGHTS, THRESHOLD, compare, expected_range
 from segpipe.report.morning.markdown import escaped
@@ -48,6 +48,30 @@ def test_a_quantile_is_within_a_bin_of_the_true_one(values: list[int], share: fl
 def test_a_quantile_of_scores_is_within_a_bin(values: list[float], share: float) -> None:
     found = Histogram.of("unit", np.array(values)).quantile(share)
     assert found == pytest.approx(np.quantile(values, share), abs=1 / 500)
+
+
+REALS = st.lists(st.floats(-1e30, 1e30, allow_nan=False), min_size=1, max_size=60)
+
+
+@given(REALS, st.floats(0, 1))
+def test_a_quantile_of_any_numbers_is_within_a_64th(values: list[float], share: float) -> None:
+    found = Histogram.of("real", np.array(values)).quantile(share)
+    order = np.sort(np.array(values))
+    place = share * (len(values) - 1)
+    ends = order[int(place)], order[min(int(place) + 1, len(values) - 1)]
+    slack = max(abs(end) for end in ends) / 64 + 1e-37
+    assert found is not None
+    assert min(ends) - slack <= found <= max(ends) + slack
+
+
+@given(REALS, REALS)
+def test_any_numbers_of_parts_add_up(one: list[float], other: list[float]) -> None:
+    parts = [Histogram.of("real", np.array(values)) for values in (one, other)]
+    whole = Histogram.of("real", np.array(one + other))
+    assert Histogram.sum("real", parts).to_dict() == whole.to_dict()
+    assert Histogram.from_dict(whole.to_dict()).to_dict() == whole.to_dict()
+    edges = np.array([-2e30, -1.0, 0.0, 1.0, 2e30])
+    assert whole.shares(edges).sum() == pytest.approx(1)
 
 
 def test_what_is_no_number_is_left_out_and_what_is_off_the_scale_is_refused() -> None:
@@ -252,11 +276,16 @@ def test_the_furthest_images_are_chosen_and_none_twice() -> None:
     candidates.offer_failed(
         Seen(f"f{i}", "c", f"f{i}", reason=reason) for i, reason in enumerate("aaaaaab")
     )
-    chosen = candidates.choose(100.0, 1e5)
+    changed = Seen("150", "c", "150.png", change=Change("before", 1, 2, 3))
+    chosen = candidates.choose(100.0, 1e5, [changed])
     kinds = {image.path: kinds for image, kinds in chosen}
     assert len(kinds) == len(chosen) <= sum(CHOSEN.values())
     assert {path for path, own in kinds.items() if "count" in own} >= {"000.png", "001.png"}
     assert "saturated" in kinds["007.png"]
+    assert sum("random" in own for own in kinds.values()) == CHOSEN["random"]
+    assert [path for path, own in kinds.items() if "change" in own] == ["150.png"]
+    most = [path for path, own in kinds.items() if "most" in own]
+    assert sorted(most) == ["196.png", "197.png", "198.png", "199.png"]
     assert sum("foreground" in own for own in kinds.values()) == 0  # all alike
     failed = [image.reason for image, own in chosen if own == ("failed",)]
     assert failed == ["a", "b", "a", "a"]
@@ -323,7 +352,7 @@ def test_markup_is_not_escaped_twice() -> None:
     assert tag("b", tag("i", "<")) == Markup("<b><i>&lt;</i></b>")
 
 
-@given(WHOLE, st.sampled_from(["count", "log", "share"]))
+@given(WHOLE, st.sampled_from(["count", "log", "share", "real"]))
 @settings(max_examples=40, deadline=None)
 def test_any_distribution_can_be_drawn(values: list[int], kind: str) -> None:
     most = 1_000_000 if kind == "share" else 1 << 40

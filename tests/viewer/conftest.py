@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page
 
 from tests.servers.process import SEGPIPE, server, wait_for
 from tests.viewer.archive import Archive
@@ -42,18 +41,6 @@ def viewer_address(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -
     """Where the shared store is served, with the token."""
     with viewing(archive.store, tmp_path_factory.mktemp("viewer") / "log") as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """For one file of tests: until it is closed, this process has an event loop that runs."""
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no browser: install the Debian package chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 class Visit:

@@ -2,24 +2,28 @@
 
 Whole numbers are counted as in HdrHistogram (G. Tene, hdrhistogram.org): up to 127 each value by
 itself, above that 64 bins in each doubling, so that a bin is at most 1/64 of its value wide.
-Numbers in 0..1 are counted in 500 equal bins.
+Numbers in 0..1 are counted in 500 equal bins. Any other numbers, negative ones too, are counted by
+the sign, the exponent and the first six binary digits of their 32-bit floats: again 64 bins in each
+doubling, however small or large they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-Scale = Literal["whole", "unit"]
+Scale = Literal["whole", "unit", "real"]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 _HALF = 64
 _UNIT_BINS = 500
+_DROPPED_BITS = 17
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def _none() -> Ints:
@@ -31,7 +35,8 @@ class Histogram:
     """How often values fall in each bin; only bins with a value are kept.
 
     Attributes:
-        scale: `whole`: numbers from 0, without an upper limit; `unit`: numbers in 0..1.
+        scale: `whole`: numbers from 0, without an upper limit; `unit`: numbers in 0..1; `real`: any
+            numbers; those beyond a 32-bit float's range lie in its outermost bins.
         bins: (B,) numbers of the bins, ascending.
         counts: (B,) values in each.
     """
@@ -51,7 +56,7 @@ class Histogram:
             values = values[np.isfinite(values)]
         if not len(values):
             return cls(scale)
-        if values.min() < 0 or (scale == "unit" and values.max() > 1):
+        if scale != "real" and (values.min() < 0 or (scale == "unit" and values.max() > 1)):
             raise ValueError(f"{values.min()} to {values.max()}: not on the {scale} scale")
         bins, counts = np.unique(_bin_of(scale, values), return_counts=True)
         return cls(scale, bins.astype(np.int64), counts.astype(np.int64))
@@ -131,7 +136,7 @@ class Histogram:
         """
         bins, counts = (np.array(raw[key], np.int64) for key in ("bins", "counts"))
         ordered = bins.ndim == 1 and bins.shape == counts.shape and bool((np.diff(bins) > 0).all())
-        if raw["scale"] not in ("whole", "unit") or not ordered or (counts <= 0).any():
+        if raw["scale"] not in get_args(Scale) or not ordered or (counts <= 0).any():
             raise ValueError("not a histogram")
         return cls(raw["scale"], bins, counts)
 
@@ -145,6 +150,8 @@ def _bin_of(scale: Scale, values: npt.NDArray[Any]) -> Ints:
     if scale == "unit":
         equal: Ints = np.minimum(values * _UNIT_BINS, _UNIT_BINS - 1).astype(np.int64)
         return equal
+    if scale == "real":
+        return _real_bin_of(values)
     whole = values.astype(np.int64)
     _, doublings = np.frexp(whole.astype(np.float64))
     shift = np.maximum(doublings - 7, 0).astype(np.int64)
@@ -152,8 +159,27 @@ def _bin_of(scale: Scale, values: npt.NDArray[Any]) -> Ints:
     return bins
 
 
+def _real_bin_of(values: npt.NDArray[Any]) -> Ints:
+    """The bits of positive floats are in the order of the floats; below zero it is turned."""
+    single = np.clip(values, -_LARGEST, _LARGEST).astype(np.float32)
+    sizes = np.abs(single).view(np.int32).astype(np.int64) >> _DROPPED_BITS
+    bins: Ints = np.where(single < 0, -1 - sizes, sizes)
+    return bins
+
+
+def _real_extent(bins: Ints) -> tuple[Floats, Floats]:
+    sizes = np.where(bins < 0, -1 - bins, bins)
+    low, high = (
+        np.minimum((ends << _DROPPED_BITS).astype(np.int32).view(np.float32), _LARGEST)
+        for ends in (sizes, sizes + 1)
+    )
+    return np.where(bins < 0, -high, low).astype(np.float64), (high - low).astype(np.float64)
+
+
 def _extent(scale: Scale, bins: Ints) -> tuple[Floats, Floats]:
     """(first value, width) of bins."""
+    if scale == "real":
+        return _real_extent(bins)
     if scale == "unit":
         return bins / _UNIT_BINS, np.full(len(bins), 1 / _UNIT_BINS)
     shift = np.maximum(bins // _HALF - 1, 0)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,31 @@ from segpipe.report.morning.statistics import PER_MILLION
 
 Floats = npt.NDArray[np.float64]
 
-CHOSEN = {"count": 6, "score": 4, "foreground": 4, "saturated": 3, "failed": 4, "random": 3}
-"""Pictures of each kind, at most."""
+CHOSEN = {
+    "random": 4,
+    "most": 4,
+    "count": 4,
+    "score": 4,
+    "change": 4,
+    "foreground": 4,
+    "saturated": 3,
+    "failed": 4,
+}
+"""Pictures of each kind, at most, in the order of the page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What became of the objects of an image since an earlier run."""
+
+    run_id: str
+    lost: int
+    gained: int
+    changed: int
+
+    @property
+    def objects(self) -> int:
+        return self.lost + self.gained + self.changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +51,8 @@ class Seen:
         objects: None when failed, as what follows.
         score: median over its objects; None where it has none.
         foreground: its visible object pixels, in millionths of the image.
+        before: the chunk of its newest result from before; None where there is none.
+        change: since then, where the two were compared.
     """
 
     image_id: str
@@ -37,6 +63,8 @@ class Seen:
     objects: int | None = None
     score: float | None = None
     foreground: float | None = None
+    before: str | None = None
+    change: Change | None = None
 
 
 class Most:
@@ -61,12 +89,18 @@ class Most:
 class Candidates:
     """Images that may be worth a look, whatever the night's medians turn out to be."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, shortlist: int = 0) -> None:
+        """
+        Args:
+            seed: of the random images.
+            shortlist: how many images of a changed number of objects are kept.
+        """
         self._rng = np.random.default_rng(seed)
         self._most = {
             name: Most(max(CHOSEN.values()))
             for name in ("many", "few", "full", "bare", "score", "saturated", "random")
         }
+        self._changed = Most(shortlist)
         self._failed: defaultdict[str, list[Seen]] = defaultdict(list)
 
     def offer(
@@ -89,6 +123,14 @@ class Candidates:
         ):
             self._most[name].offer(keys, seen)
 
+    def offer_changed(self, change: Floats, seen: Callable[[int], Seen]) -> None:
+        """Images with earlier results; (N,) how much their number of objects changed."""
+        self._changed.offer(change, seen)
+
+    def shortlist(self) -> list[Seen]:
+        """Those whose number of objects changed most."""
+        return self._changed.images
+
     def offer_failed(self, images: Iterable[Seen]) -> None:
         """Images that failed; of each reason some are kept."""
         for image in images:
@@ -101,12 +143,13 @@ class Candidates:
         return [image for images in self._failed.values() for image in images]
 
     def choose(
-        self, objects: float | None, foreground: float | None
+        self, objects: float | None, foreground: float | None, changed: Sequence[Seen] = ()
     ) -> list[tuple[Seen, tuple[str, ...]]]:
-        """Images, each once, and of which kinds each is; see `CHOSEN`.
+        """Images, each once, and of which kinds each is.
 
         Args:
             objects, foreground: the night's medians.
+            changed: those of the shortlist that changed most.
         """
         most = {name: one.images for name, one in self._most.items()}
         unusual = _furthest([*most["many"], *most["few"]], lambda one: one.objects, objects, 1.0)
@@ -117,24 +160,21 @@ class Candidates:
             PER_MILLION / 1000,
         )
         kinds: dict[str, Iterable[Seen]] = {
+            "random": most["random"],
+            "most": (image for image in most["many"] if image.objects),
             "count": unusual,
             "score": most["score"],
+            "change": changed,
             "foreground": share,
             "saturated": most["saturated"],
-            "random": most["random"],
             "failed": _in_turn(list(self._failed.values())),
         }
         found: dict[str, tuple[Seen, tuple[str, ...]]] = {}
         for kind, images in kinds.items():
-            room = CHOSEN[kind]
-            for image in images:
-                if image.image_id in found:
-                    seen, own = found[image.image_id]
-                    if kind != "random" and kind not in own:
-                        found[image.image_id] = seen, (*own, kind)
-                elif room:
-                    found[image.image_id] = image, (kind,)
-                    room -= 1
+            for image in islice(images, CHOSEN[kind]):
+                seen, own = found.get(image.image_id, (image, ()))
+                seen = replace(seen, change=seen.change or image.change)
+                found[image.image_id] = seen, (*own, kind)
         return list(found.values())
 
 

@@ -32,7 +32,7 @@ class Axis:
         title: with its unit.
         of: what is counted along y, `images` or `objects`.
         kind: `count`: whole numbers from 0; `log`: of a logarithmic axis; `share`: 0..1, in
-            millionths; `score`: 0..1.
+            millionths; `score`: 0..1; `real`: any numbers.
     """
 
     title: str
@@ -44,10 +44,10 @@ def distribution(tonight: Histogram, before: Histogram, axis: Axis, nights: int)
     """Bars of tonight and an outline of the earlier nights, both as shares of their own total."""
     if not tonight.total:
         return None
-    edges = _edges([one for one in (tonight, before) if one.total], axis.kind)
+    edges = axis_edges([one for one in (tonight, before) if one.total], axis.kind)
     bars, outline = tonight.shares(edges), before.shares(edges)
-    top = _nice(max(bars.max(), outline.max(), 1e-6))
-    x = _scale(edges, axis.kind)
+    top = nice(max(bars.max(), outline.max(), 1e-6))
+    x = axis_scale(edges, axis.kind)
 
     def across(value: float) -> float:
         return _LEFT + (_WIDTH - _LEFT - _RIGHT) * x(value)
@@ -56,7 +56,7 @@ def distribution(tonight: Histogram, before: Histogram, axis: Axis, nights: int)
         return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * min(1.0, share / top)
 
     marks = [_y_tick(top, up(top)), _y_tick(top / 2, up(top / 2)), _y_tick(0.0, up(0.0))]
-    marks += [_x_tick(at, across(at), axis.kind) for at in _ticks(edges, axis.kind)]
+    marks += [_x_tick(at, across(at), axis.kind) for at in axis_ticks(edges, axis.kind)]
     for i, (low, high) in enumerate(pairwise(edges)):
         said = f"{_range(low, high, axis.kind)}: {percent(bars[i])} of tonight's {axis.of}"
         said += f", {percent(outline[i])} before" if before.total else ""
@@ -74,7 +74,7 @@ def distribution(tonight: Histogram, before: Histogram, axis: Axis, nights: int)
         marks.append(tag("path", d=_steps(edges, outline, across, up), class_="outline"))
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
     marks.append(tag("text", axis.title, x=middle, y=_HEIGHT - 6, class_="axis middle"))
-    median = _value(tonight.quantile(0.5), axis.kind)
+    median = value_label(tonight.quantile(0.5), axis.kind)
     label = f"{axis.title}: {whole(tonight.total)} {axis.of} tonight, median {median}"
     label += f", beside the last {nights} nights" if before.total else ""
     return tag(
@@ -159,7 +159,7 @@ def bars(values: Sequence[float], label: str) -> Markup | None:
     )  # fmt: skip
 
 
-def _edges(found: Sequence[Histogram], kind: str) -> Floats:
+def axis_edges(found: Sequence[Histogram], kind: str) -> Floats:
     """Of the bars: from the smallest to the largest value, the last few of a long tail aside."""
     low = min(one.quantile(0.002) or 0.0 for one in found)
     high = max(one.quantile(0.998) or 0.0 for one in found)
@@ -171,15 +171,19 @@ def _edges(found: Sequence[Histogram], kind: str) -> Floats:
     if kind == "score":
         first = math.floor(low * 20) / 20
         return np.linspace(min(first, 0.9), 1.0, _BARS - 3)
+    if kind == "real":
+        room = (high - low) or abs(high) or 1.0
+        return np.linspace(low - room / 100, high + room / 100, _BARS + 1)
     most = high + 1
     if kind == "share":
-        step = _nice(max(most, 1000.0) / _BARS)
+        step = nice(max(most, 1000.0) / _BARS)
         return np.arange(0.0, min(PER_MILLION, most) + step, step)
-    step = max(1.0, _nice(most / _BARS))
+    step = max(1.0, nice(most / _BARS))
     return np.arange(0.0, most + step, step)
 
 
-def _scale(edges: Floats, kind: str) -> Place:
+def axis_scale(edges: Floats, kind: str) -> Place:
+    """Where a value lies on the axis, 0..1."""
     low, high = float(edges[0]), float(edges[-1])
     if kind == "log":
         span = math.log10(high / low)
@@ -187,25 +191,28 @@ def _scale(edges: Floats, kind: str) -> Place:
     return lambda value: (value - low) / (high - low)
 
 
-def _ticks(edges: Floats, kind: str) -> list[float]:
+def axis_ticks(edges: Floats, kind: str) -> list[float]:
+    """Round numbers on the axis."""
     low, high = float(edges[0]), float(edges[-1])
     if kind == "log":
         powers = range(int(math.log10(low)), int(math.log10(high)) + 1)
         found = [m * 10.0**power for power in powers for m in (1, 2, 5)]
         inside = [at for at in found if low <= at <= high]
         return inside if len(inside) <= 7 else [at for at in inside if f"{at:g}"[0] == "1"]
-    step = _nice((high - low) / 5)
+    step = nice((high - low) / 5)
     first = math.ceil(low / step - 1e-9)
-    return [i * step for i in range(first, int(high / step + 1e-9) + 1)]
+    last = math.floor(high / step + 1e-9)
+    return [float(f"{i * step:.12g}") for i in range(first, last + 1)]
 
 
-def _nice(value: float) -> float:
+def nice(value: float) -> float:
     """The next of 1, 2, 2.5, 5, 10 times a power of ten."""
     power = 10.0 ** math.floor(math.log10(value))
     return next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= value * (1 - 1e-9))
 
 
-def _value(value: float | None, kind: str) -> str:
+def value_label(value: float | None, kind: str) -> str:
+    """A number of the axis for people."""
     if kind == "share":
         return percent(None if value is None else value / PER_MILLION)
     return number(value)
@@ -214,12 +221,17 @@ def _value(value: float | None, kind: str) -> str:
 def _range(low: float, high: float, kind: str) -> str:
     if kind in ("count", "log"):
         return whole(low) if high - low <= 1 else f"{whole(low)} to {whole(high - 1)}"
-    return f"{_value(low, kind)} to {_value(high, kind)}"
+    return f"{value_label(low, kind)} to {value_label(high, kind)}"
+
+
+def tick_label(at: float, kind: str) -> str:
+    """The same for a tick, which is a round number."""
+    return f"{100 * at / PER_MILLION:.3g}%" if kind == "share" else f"{at:,.10g}"
 
 
 def _x_tick(at: float, x: float, kind: str) -> Markup:
     y = _HEIGHT - _BOTTOM
-    shown = f"{100 * at / PER_MILLION:.3g}%" if kind == "share" else f"{at:,.10g}"
+    shown = tick_label(at, kind)
     tick = tag("line", x1=x, x2=x, y1=y, y2=y + 4, class_="rule")
     return tag("g", tick, tag("text", shown, x=x, y=y + 16, class_="tick middle"))
 

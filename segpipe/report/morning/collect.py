@@ -6,8 +6,9 @@ Chunks are read a few at a time, so that memory does not grow with the night.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from segpipe.provenance.redact import redact_text
 from segpipe.provenance.tally import ChunkResult
 from segpipe.report.morning.bins import Histogram, whole_numbers
 from segpipe.report.morning.candidates import Candidates, Seen
+from segpipe.report.morning.changes import SHORTLIST, changes_of_count
+from segpipe.report.morning.columns import Column, ColumnCounts, check_columns, join
 from segpipe.report.morning.statistics import PER_MILLION, merge_rare
 from segpipe.store.snapshot import Snapshot
 
@@ -42,6 +45,8 @@ class Collected:
         images, ok, objects: counted again, row by row.
         failed: the first `MAX_FAILED` that failed.
         absent: chunks that the records name and the store does not show: forgotten, or lost.
+        per_image: class -> objects of it in an image.
+        columns: that were asked for, class by class.
     """
 
     candidates: Candidates
@@ -57,15 +62,30 @@ class Collected:
     score: dict[str, Histogram] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     failed: list[Seen] = field(default_factory=list)
+    per_image: dict[str, Histogram] = field(default_factory=dict)
+    columns: list[Column] = field(default_factory=list)
 
 
-def collect(snapshot: Snapshot, chunks: Iterable[ChunkResult], seed: int = 0) -> Collected:
+def collect(
+    snapshot: Snapshot,
+    chunks: Iterable[ChunkResult],
+    seed: int = 0,
+    columns: Sequence[str] = (),
+    since: str | None = None,
+) -> Collected:
     """Read the rows of these chunks, once.
 
     Args:
         seed: of the random images.
+        columns: of `objects`, measured numbers, to be counted class by class too.
+        since: the night's first run; images are compared with what earlier runs found in them.
+
+    Raises:
+        SpecError: there is no such column.
     """
-    found = Collected(Candidates(seed))
+    check_columns(columns)
+    found = Collected(Candidates(seed, SHORTLIST))
+    counted = ColumnCounts(columns)
     sizes = {chunk.chunk_id: chunk.images + chunk.objects for chunk in chunks}
     tonight = snapshot.of_chunks(sizes)
     found.absent = len(sizes) - len(tonight.chunk_ids)
@@ -73,10 +93,16 @@ def collect(snapshot: Snapshot, chunks: Iterable[ChunkResult], seed: int = 0) ->
         part = tonight.of_chunks(group)
         images = part.dataset("images").to_table(columns=_IMAGES + _NUMBERS)
         _add_failed(found, images.filter(ds.field("status") == "failed"))
-        _add_ok(found, images.filter(ds.field("status") == "ok"), part)
+        ok = images.filter(ds.field("status") == "ok")
+        if len(ok):
+            seen = _add_ok(found, ok, part, counted)
+        if since and len(ok) and len(snapshot.chunk_ids) > len(tonight.chunk_ids):
+            change, before = changes_of_count(snapshot, since, ok)
+            found.candidates.offer_changed(change, partial(_seen_before, seen, before))
         found.images += len(images)
     found.area = merge_rare("whole", found.area)
     found.score = merge_rare("unit", found.score)
+    found.per_image, found.columns = counted.per_image(), counted.columns()
     return found
 
 
@@ -109,10 +135,16 @@ def _failed(row: dict[str, Any]) -> Seen:
     return Seen(row["image_id"], row["chunk_id"], row["path"], row["reason"], detail)
 
 
-def _add_ok(found: Collected, images: pa.Table, part: Snapshot) -> None:
-    if not len(images):
-        return
-    objects = part.dataset("objects").to_table(columns=_OBJECTS)
+def _add_ok(
+    found: Collected, images: pa.Table, part: Snapshot, counted: ColumnCounts
+) -> Callable[[int], Seen]:
+    """Count images that are ok, and their objects.
+
+    Returns:
+        What is to be told of the image of a row.
+    """
+    columns = [*_OBJECTS, *(name for name in counted.names if name not in _OBJECTS)]
+    objects = part.dataset("objects").to_table(columns=columns)
     owners = pc.index_in(objects["image_id"], value_set=images["image_id"].combine_chunks())
     owner = owners.fill_null(-1).to_numpy().astype(np.int64)
     # null becomes NaN; rounding may have led out of 0..1
@@ -131,32 +163,29 @@ def _add_ok(found: Collected, images: pa.Table, part: Snapshot) -> None:
     found.saturated += int(np.count_nonzero(saturated))
     _join(found, "objects_per_image", Histogram.of("whole", counts))
     _join(found, "foreground", Histogram.of("whole", np.rint(foreground)))
-    _add_classes(found, objects, score)
+    names = objects["class_name"].fill_null("").combine_chunks().dictionary_encode()
+    codes, classes = names.indices.to_numpy(), names.dictionary.to_pylist()
+    area = objects["area"].to_numpy()
+    for code, name in enumerate(classes):
+        join(found.area, name, "whole", area[codes == code])
+        join(found.score, name, "unit", score[codes == code])
+    counted.add(objects, owner, codes, classes, len(images))
 
-    names = images.select(["image_id", "chunk_id", "path"])
+    keys = images.select(["image_id", "chunk_id", "path"])
 
     def seen(place: int) -> Seen:
-        (row,) = names.slice(place, 1).to_pylist()
+        (row,) = keys.slice(place, 1).to_pylist()
         median = None if np.isnan(medians[place]) else float(medians[place])
         return Seen(
             **row, objects=int(counts[place]), score=median, foreground=float(foreground[place])
         )
 
     found.candidates.offer(counts.astype(np.float64), medians, foreground, saturated, seen)
+    return seen
 
 
-def _add_classes(found: Collected, objects: pa.Table, score: npt.NDArray[np.float64]) -> None:
-    names = objects["class_name"].fill_null("").combine_chunks().dictionary_encode()
-    codes = names.indices.to_numpy()
-    area = objects["area"].to_numpy()
-    for code, name in enumerate(names.dictionary.to_pylist()):
-        own = codes == code
-        for classes, part in (
-            (found.area, Histogram.of("whole", area[own])),
-            (found.score, Histogram.of("unit", score[own])),
-        ):
-            known = classes.get(name)
-            classes[name] = Histogram.sum(part.scale, [known, part]) if known else part
+def _seen_before(seen: Callable[[int], Seen], before: Sequence[str | None], place: int) -> Seen:
+    return replace(seen(place), before=before[place])
 
 
 def _join(found: Collected, name: str, part: Histogram) -> None:

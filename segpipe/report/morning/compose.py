@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -11,14 +12,16 @@ import pyarrow.parquet as pq
 from segpipe.errors import SpecError
 from segpipe.provenance.record import RunRecord
 from segpipe.provenance.redact import redact_url
+from segpipe.report.morning.candidates import CHOSEN
+from segpipe.report.morning.changes import most_changed
 from segpipe.report.morning.collect import Collected, collect
 from segpipe.report.morning.drift import Comparison, compare
 from segpipe.report.morning.nights import EarlierNights, earlier_nights
 from segpipe.report.morning.pictures import draw_cards
 from segpipe.report.morning.record import About, Counts, FailureLine, Morning, RunLine
-from segpipe.report.morning.runs import chunks_of, night_statistics, read_run
+from segpipe.report.morning.runs import chunks_of, night_statistics, read_run, runs_at_work
 from segpipe.report.morning.statistics import NightStatistics
-from segpipe.report.morning.wording import alarm_sentence, legible, percent, plural
+from segpipe.report.morning.wording import alarm_sentence, legible, moment, percent, plural
 from segpipe.spec import Limits, Night, parse
 from segpipe.store.files import Files
 from segpipe.store.layout import run_file
@@ -30,46 +33,53 @@ MAX_MISSING = 20
 """Images that are gone, named one by one."""
 
 
-def morning(snapshot: Snapshot, run_ids: Sequence[str]) -> Morning:
-    """What a night came to, and how it compares with those before.
+def morning(snapshot: Snapshot, run_ids: Sequence[str], columns: Sequence[str] = ()) -> Morning:
+    """What a night came to, and how it compares with those before; of one at work, so far.
 
     Reads the rows of the night, a bounded number at a time; of earlier nights, their statistics.
 
     Args:
         snapshot: made after the night's last commit.
         run_ids: of its runs, in order: one for each partition.
+        columns: of `objects`, whose distributions are told beside those of count, area and score.
 
     Raises:
-        SpecError: no run, one without a record, or one that is still at work.
+        SpecError: no run, one without a record, or no such column.
     """
     if not run_ids:
         raise SpecError("a morning is of one run at least; none was given")
     records = [read_run(snapshot.files, run_id) for run_id in run_ids]
     seed = int.from_bytes(hashlib.sha256("\n".join(run_ids).encode()).digest()[:4], "big")
-    found = collect(snapshot, chunks_of(records), seed)
-    tonight = night_statistics(records, found)
+    found = collect(snapshot, chunks_of(records), seed, columns, since=min(run_ids))
+    at_work = runs_at_work(snapshot.files, records)
+    tonight = night_statistics(records, found, at_work)
     asked = records[-1].run_spec.get("night") or {}
     limit = int(asked.get("compare_nights", Night().compare_nights))
     earlier = EarlierNights() if tonight.retry else earlier_nights(snapshot, tonight, limit)
     comparisons = compare(tonight, earlier.nights)
+    changed = most_changed(snapshot, found.candidates.shortlist(), CHOSEN["change"])
     chosen = found.candidates.choose(
-        tonight.objects_per_image.quantile(0.5), tonight.foreground.quantile(0.5)
+        tonight.objects_per_image.quantile(0.5), tonight.foreground.quantile(0.5), changed
     )
     limits = parse(Limits, dict(records[-1].run_spec.get("limits") or {}), "the run's record")
+    lines = [_line(record, record.run_id in at_work) for record in records]
+    classes = records[-1].segment_spec["model"].get("classes", ())
     counts, missing = _count(snapshot.files, records, tonight)
     return Morning(
         tonight=tonight,
         earlier=earlier.nights,
-        runs=tuple(_line(record) for record in records),
+        runs=tuple(lines),
         about=_about(snapshot.files, records[-1]),
         counts=counts,
         comparisons=tuple(comparisons),
         failures=tuple(_reasons(tonight, found)),
         failed=tuple(found.failed),
         missing=missing,
-        alarms=tuple(_alarms(snapshot.files, records, tonight, comparisons, found)),
-        notes=tuple(_notes(tonight, earlier, found)),
-        cards=tuple(draw_cards(snapshot, chosen, tonight.model, limits)),
+        alarms=tuple(_alarms(snapshot.files, records, lines, tonight, comparisons, found)),
+        notes=tuple(_notes(at_work, tonight, earlier, found)),
+        cards=tuple(draw_cards(snapshot, chosen, tonight.model, classes, limits)),
+        per_image=found.per_image,
+        columns=tuple(found.columns),
     )
 
 
@@ -78,14 +88,22 @@ def write_morning(files: Files, told: Morning) -> str:
 
     Returns:
         The path of the page, relative to the store.
+
+    Raises:
+        SpecError: a run of it is still at work.
     """
+    if told.at_work:
+        raise SpecError(
+            f"run {told.tonight.run_ids[-1]} is still at work; its page is kept in the store when "
+            "it has ended, and can be written elsewhere before (--out)"
+        )
     run_id = told.tonight.run_ids[-1]
     html, statistics = told.html().encode(), told.tonight.to_json().encode()
     return write_report(files, run_id, html, statistics)
 
 
-def _line(record: RunRecord) -> RunLine:
-    status = "died" if record.status == "running" else record.status
+def _line(record: RunRecord, at_work: bool) -> RunLine:
+    status = "died" if record.status == "running" and not at_work else record.status
     return RunLine(record.run_id, status, record.started, record.ended, record.error)
 
 
@@ -104,6 +122,7 @@ def _about(files: Files, record: RunRecord) -> About:
         store=redact_url(files.address),
         model=str(model["name"]),
         weights_sha256=model.get("weights_sha256"),
+        licence=str(model.get("licence") or ""),
         spec_id=record.spec_id,
         device=record.device.name,
         precision=record.device.precision,
@@ -159,12 +178,13 @@ def _reasons(tonight: NightStatistics, found: Collected) -> Iterator[FailureLine
 def _alarms(
     files: Files,
     records: Sequence[RunRecord],
+    lines: Sequence[RunLine],
     tonight: NightStatistics,
     comparisons: Sequence[Comparison],
     found: Collected,
 ) -> Iterator[str]:
-    for run in map(_line, records):
-        if run.status != "completed":
+    for run in lines:
+        if run.status not in ("completed", "running"):
             why = f": {legible(run.error, 300)}" if run.error else ""
             yield (
                 f"Run {run.run_id} {run.status}{why}. Look at its log; what it committed stays, "
@@ -179,14 +199,25 @@ def _alarms(
             f"{percent(allowed)}. Look at the reasons below."
         )
     forgotten = any(is_forgotten(files, record.run_id) for record in records)
-    if found.absent and not forgotten:
+    ended = all(run.status != "running" for run in lines)  # else it has committed more since
+    if found.absent and ended and not forgotten:
         yield (
             f"{plural(found.absent, 'chunk')} of this night: expected in the store, and not there. "
             "Look at what `segpipe fsck` says."
         )
 
 
-def _notes(tonight: NightStatistics, earlier: EarlierNights, found: Collected) -> Iterator[str]:
+def _notes(
+    at_work: Mapping[str, datetime],
+    tonight: NightStatistics,
+    earlier: EarlierNights,
+    found: Collected,
+) -> Iterator[str]:
+    for run_id, until in at_work.items():
+        yield (
+            f"Run {run_id} is still at work; this tells what it had committed by "
+            f"{moment(until.isoformat())}."
+        )
     if tonight.retry:
         yield "A retry does only what failed before; it is not compared with other nights."
     if earlier.counted:
@@ -199,7 +230,7 @@ def _notes(tonight: NightStatistics, earlier: EarlierNights, found: Collected) -
             f"{plural(earlier.left_out, 'earlier run')} without statistics left out of the "
             "comparison: too many images to count again. `segpipe report --run` writes theirs."
         )
-    if found.absent:
+    if found.absent and not at_work:
         yield (
             f"{plural(found.absent, 'chunk')} of these runs not counted: results that were "
             "forgotten are not there any more."

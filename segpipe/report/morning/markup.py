@@ -7,7 +7,9 @@ from collections.abc import Iterable
 
 from segpipe.report.morning.wording import legible
 
-_VOID = {"meta", "img", "br", "rect", "line", "path", "circle", "polyline"}
+_VOID = {
+    "meta", "img", "br", "input", "image", "use", "rect", "line", "path", "circle", "polyline",
+}  # fmt: skip
 
 
 class Markup(str):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from segpipe.errors import SegpipeError
 from segpipe.provenance.record import RunRecord
 from segpipe.report.morning.collect import collect
-from segpipe.report.morning.runs import night_statistics, read_run
+from segpipe.report.morning.runs import night_statistics, read_run, runs_at_work
 from segpipe.report.morning.statistics import NightStatistics
 from segpipe.store.files import Files
 from segpipe.store.layout import RUNS, run_file
@@ -75,7 +75,9 @@ def _candidates(files: Files, tonight: NightStatistics) -> Iterator[NightStatist
         try:
             record = read_run(files, run_id)
         except SegpipeError:
-            continue  # it has no record, is at work, or is damaged, which is for fsck to tell
+            continue  # it has no record, or is damaged, which is for fsck to tell
+        if runs_at_work(files, [record]):
+            continue
         source = str(record.run_spec.get("source", ""))
         if _alike(tonight, source, record.spec_id) and not record.run_spec.get("retry"):
             yield record

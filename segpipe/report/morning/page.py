@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from importlib import resources
 
 from segpipe.report.morning.charts import bars
+from segpipe.report.morning.distributions import distributions
 from segpipe.report.morning.gallery import gallery
 from segpipe.report.morning.markup import Markup, join, name, tag
 from segpipe.report.morning.record import Morning
-from segpipe.report.morning.sections import about, distributions, drift, failures, missing, times
+from segpipe.report.morning.sections import about, drift, failures, missing
+from segpipe.report.morning.times import times
 from segpipe.report.morning.wording import (
     NONE,
     duration,

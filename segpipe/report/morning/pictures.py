@@ -1,4 +1,4 @@
-"""The gallery: images that are worth a look, small, with what was found in them.
+"""The gallery: images that are worth a look, with what was found in them.
 
 Each is read again from where it was, in a process of its own. One that is gone, was changed or
 hangs says so in its place; nothing that an image does can keep the report from being made.
@@ -14,24 +14,31 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow.dataset as ds
 from PIL import Image
 
 from segpipe.errors import InputError, Reason, SegpipeError
 from segpipe.provenance.redact import redact_url
 from segpipe.readers import Reader
-from segpipe.report.display import display
+from segpipe.records import Pixels
+from segpipe.report.display import class_colours, display
 from segpipe.report.morning.candidates import Seen
+from segpipe.report.morning.shapes import MAX_SHAPES, Shape, hex_colour, shapes
 from segpipe.report.overlay import outlined
 from segpipe.report.picture import read_again
 from segpipe.spec import Limits
 from segpipe.store.snapshot import Row, Snapshot
 
-MAX_SIDE = 480
+MAX_SIDE = 800
 """Pixels of a picture."""
 
-MAX_PICTURE_BYTES = 60_000
-"""Of a picture; 24 of them, in base64, are less than 2 MB."""
+MAX_PICTURE_BYTES = 75_000
+"""Of a picture; 31 of them, in base64, are about 3 MB."""
+
+MAX_LEGEND = 12
+"""Classes of a semantic result that are named, those that cover most first."""
 
 MAX_SECONDS = 120.0
 """After which the pictures that are left are not drawn."""
@@ -42,35 +49,57 @@ _UNTOUCHED = (Reason.WORKER_DIED, Reason.TIME_LIMIT)
 
 
 @dataclass(frozen=True, slots=True)
+class Drawn:
+    """A picture and what lies over it.
+
+    Attributes:
+        picture: WebP.
+        size: (width, height) of it, in its pixels.
+        shapes: objects, as shapes over the picture; none where they are painted into it.
+        legend: (name, `#rrggbb`, share of the image) of the classes of a semantic result.
+        painted: objects that are painted into the picture, being too many for shapes.
+    """
+
+    picture: bytes
+    size: tuple[int, int]
+    shapes: tuple[Shape, ...] = ()
+    legend: tuple[tuple[str, str, float], ...] = ()
+    painted: int = 0
+
+    @property
+    def uri(self) -> str:
+        """The picture itself, as an address."""
+        return f"data:image/webp;base64,{base64.b64encode(self.picture).decode()}"
+
+
+@dataclass(frozen=True, slots=True)
 class Card:
     """An image in the gallery.
 
     Attributes:
         kinds: why it is there, as in `candidates.CHOSEN`.
         command: shows it large.
-        picture: WebP; None where there is none, and `problem` says why.
-        size: (width, height) of the picture.
+        drawn: None where there is no picture, and `problem` says why.
     """
 
     image: Seen
     kinds: tuple[str, ...]
     command: str
-    picture: bytes | None = None
-    size: tuple[int, int] = (0, 0)
+    drawn: Drawn | None = None
     problem: str = ""
-
-    @property
-    def uri(self) -> str:
-        """The picture itself, as an address."""
-        return f"data:image/webp;base64,{base64.b64encode(self.picture or b'').decode()}"
 
 
 def draw_cards(
-    snapshot: Snapshot, chosen: Sequence[tuple[Seen, tuple[str, ...]]], model: str, limits: Limits
+    snapshot: Snapshot,
+    chosen: Sequence[tuple[Seen, tuple[str, ...]]],
+    model: str,
+    classes: Sequence[str],
+    limits: Limits,
 ) -> Iterator[Card]:
     """Pictures of the chosen images, in their order.
 
     Args:
+        classes: names by class id, the background among them.
         limits: of the runs; decoding has less time here.
     """
     until = time.monotonic() + MAX_SECONDS
@@ -83,28 +112,58 @@ def draw_cards(
                 yield replace(card, problem=f"not drawn: {MAX_SECONDS:.0f} s were over")
                 continue
             try:
-                yield _draw(snapshot, reader, card)
+                yield _draw(snapshot, reader, card, classes)
             except (SegpipeError, OSError) as error:
                 yield replace(card, problem=_sentence(error))
             except Exception as error:  # of a library, on one image: the page is made without it
                 yield replace(card, problem=f"cannot be drawn: {type(error).__name__}")
 
 
-def _draw(snapshot: Snapshot, reader: Reader, card: Card) -> Card:
+def _draw(snapshot: Snapshot, reader: Reader, card: Card, classes: Sequence[str]) -> Card:
     image = card.image
     if image.reason in _UNTOUCHED:
         return replace(card, problem="not read again")
     row = _row(snapshot, image)
     source = read_again(reader, row)
-    if image.reason is None:
-        labels = snapshot.label_image(row)
-        objects = snapshot.objects_of(row)
-        semantic = snapshot.semantic(row)
-        picture = Image.fromarray(outlined(source.pixels, labels, objects, semantic, MAX_SIDE))
+    if image.reason is not None:
+        return replace(card, drawn=_plain(source.pixels))
+    rows, semantic = snapshot.objects_of(row), snapshot.semantic(row)
+    labels = snapshot.label_image(row)
+    if semantic is None and len(rows) <= MAX_SHAPES:
+        step = -(-max(labels.shape) // MAX_SIDE)
+        found = shapes(labels, rows, step)
+        return replace(card, drawn=replace(_plain(source.pixels), shapes=found))
+    painted = Image.fromarray(outlined(source.pixels, labels, rows, semantic, MAX_SIDE))
+    painted.thumbnail((MAX_SIDE, MAX_SIDE))
+    if semantic is None:
+        drawn = Drawn(_encode(painted), painted.size, painted=len(rows))
     else:
-        picture = Image.fromarray(display(source.pixels))
-    picture.thumbnail((MAX_SIDE, MAX_SIDE))
-    return replace(card, picture=_encode(picture), size=picture.size)
+        drawn = Drawn(_encode(painted), painted.size, legend=_legend(semantic, classes))
+    return replace(card, drawn=drawn)
+
+
+def _plain(pixels: Pixels) -> Drawn:
+    """The pixels alone, each of the picture the mean of a square of those of the image."""
+    step = -(-max(pixels.shape[:2]) // MAX_SIDE)
+    picture = Image.fromarray(display(pixels)).reduce(step)
+    return Drawn(_encode(picture), picture.size)
+
+
+def _legend(
+    semantic: npt.NDArray[np.unsignedinteger[Any]], classes: Sequence[str]
+) -> tuple[tuple[str, str, float], ...]:
+    found, counts = np.unique(semantic, return_counts=True)
+    colours = class_colours(int(found[-1]) + 1)
+    ranked = sorted(zip(counts.tolist(), found.tolist(), strict=True), reverse=True)
+    return tuple(
+        (
+            classes[index] if index < len(classes) else f"class {index}",
+            hex_colour(colours[index]),
+            count / semantic.size,
+        )
+        for count, index in ranked
+        if index
+    )[:MAX_LEGEND]
 
 
 def _row(snapshot: Snapshot, image: Seen) -> Row:
@@ -115,7 +174,6 @@ def _row(snapshot: Snapshot, image: Seen) -> Row:
 
 def _encode(picture: Image.Image) -> bytes:
     """WebP, as good as fits."""
-    data = b""
     for quality in (82, 65, 45, 20):
         buffer = io.BytesIO()
         picture.save(buffer, "WEBP", quality=quality, method=4)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from segpipe.report.morning.bins import Histogram
 from segpipe.report.morning.candidates import Seen
+from segpipe.report.morning.columns import Column
 from segpipe.report.morning.drift import Comparison
 from segpipe.report.morning.pictures import Card
 from segpipe.report.morning.statistics import NightStatistics
@@ -15,7 +17,9 @@ from segpipe.report.morning.wording import number, plural
 
 @dataclass(frozen=True, slots=True)
 class RunLine:
-    """One run of the night; `status` is `died` where nobody said how it ended."""
+    """One run of the night; `status` is `died` where nobody said how it ended, and `running` while
+    it is at work.
+    """
 
     run_id: str
     status: str
@@ -32,6 +36,7 @@ class About:
     store: str
     model: str
     weights_sha256: str | None
+    licence: str
     spec_id: str
     device: str
     precision: str
@@ -81,6 +86,8 @@ class Morning:
         alarms: a sentence each, with the value, what was expected, and what to look at.
         notes: what a reader has to know of how this was counted.
         cards: images that are worth a look.
+        per_image: class -> objects of it in an image.
+        columns: that were asked for, class by class.
     """
 
     tonight: NightStatistics
@@ -95,6 +102,13 @@ class Morning:
     alarms: tuple[str, ...]
     notes: tuple[str, ...]
     cards: tuple[Card, ...]
+    per_image: Mapping[str, Histogram] = field(default_factory=dict)
+    columns: tuple[Column, ...] = ()
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a run of it has not ended yet."""
+        return any(run.status == "running" for run in self.runs)
 
     @property
     def headline(self) -> str:
@@ -110,7 +124,8 @@ class Morning:
         ]
         if night.images_per_second is not None:
             parts.append(f"{number(night.images_per_second)} images/s")
-        return f"{', '.join(parts)}; {alarms}"
+        so_far = " so far" if self.at_work else ""
+        return f"{', '.join(parts)}{so_far}; {alarms}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON; the pictures themselves are not in it."""
@@ -125,6 +140,10 @@ class Morning:
             "images_per_second": self.tonight.images_per_second,
             "stages": dict(self.tonight.stages),
             "classes": self._classes(),
+            "columns": {
+                one.name: {name: _quantiles(found) for name, found in one.classes.items()}
+                for one in self.columns
+            },
             "comparisons": {one.measure.key: one.to_dict() for one in self.comparisons},
             "compared_with": [list(night.run_ids) for night in self.earlier],
             "failures": [asdict(one) for one in self.failures],
@@ -158,3 +177,9 @@ class Morning:
         from segpipe.report.morning.markdown import summary
 
         return summary(self)
+
+
+def _quantiles(found: Histogram) -> Mapping[str, float | None]:
+    """How many values there are, and where they lie."""
+    quartiles = {"q25": 0.25, "median": 0.5, "q75": 0.75}
+    return {"values": found.total} | {key: found.quantile(at) for key, at in quartiles.items()}

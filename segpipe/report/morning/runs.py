@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from segpipe.errors import SpecError
 from segpipe.provenance.record import Failures, RunRecord
@@ -19,7 +19,7 @@ from segpipe.store.chunk_results import read_chunk_results
 from segpipe.store.commits import read_commit
 from segpipe.store.files import Files
 from segpipe.store.layout import RUNS, commit_file, run_file
-from segpipe.store.leases import live_runs
+from segpipe.store.leases import is_live, live_runs
 from segpipe.store.plans import read_plan
 from segpipe.store.reports import runs_of_night
 
@@ -28,6 +28,8 @@ _RECORD = "record.json"
 
 def newest_night(files: Files, run_id: str | None = None) -> tuple[str, ...]:
     """The runs of the newest night that ended, or of the one that a run was part of.
+
+    Where no run has ended yet, it is the one that is at work.
 
     Raises:
         SpecError: there is no such run, or none at all.
@@ -43,6 +45,8 @@ def newest_night(files: Files, run_id: str | None = None) -> tuple[str, ...]:
         told = run_id is None and name not in live and _is_of_a_model(files, name)
         if told or name == run_id:
             return (name,)  # it has no page yet
+    if at_work := [name for name in runs if name in live and _is_of_a_model(files, name)]:
+        return (at_work[0],)
     raise SpecError(f"{files.address}: no run in this store has ended yet")
 
 
@@ -56,10 +60,10 @@ def _is_of_a_model(files: Files, run_id: str) -> bool:
 
 
 def read_run(files: Files, run_id: str) -> RunRecord:
-    """The record of a run; of one that died, with the chunks that it had committed.
+    """The record of a run; of one that died or is at work, with the chunks that it has committed.
 
     Raises:
-        SpecError: it has none, or is still at work.
+        SpecError: it has none.
     """
     path = run_file(run_id, _RECORD)
     if not files.exists(path):
@@ -69,8 +73,6 @@ def read_run(files: Files, run_id: str) -> RunRecord:
         return (
             record if record.chunks else replace(record, chunks=read_chunk_results(files, run_id))
         )
-    if run_id in live_runs(files):
-        raise SpecError(f"run {run_id} is still at work; its report is made when it has ended")
     tally = Tally(_own_commits(files, record))
     return replace(
         record,
@@ -98,12 +100,25 @@ def chunks_of(records: Sequence[RunRecord]) -> list[ChunkResult]:
     return list(chunks.values())
 
 
-def night_statistics(records: Sequence[RunRecord], found: Collected) -> NightStatistics:
+def runs_at_work(files: Files, records: Iterable[RunRecord]) -> dict[str, datetime]:
+    """Those that say that they are running and renew their leases; and until when they are told."""
+    live, now = live_runs(files), datetime.now(UTC)
+    return {
+        record.run_id: now
+        for record in records
+        if record.status == "running" and is_live(record.run_id, live)
+    }
+
+
+def night_statistics(
+    records: Sequence[RunRecord], found: Collected, at_work: Mapping[str, datetime] | None = None
+) -> NightStatistics:
     """One night of one or several runs.
 
     Args:
         records: of its runs, in order.
         found: what their rows say.
+        at_work: the time until which runs are told that have not ended.
     """
     last = records[-1]
     ended = [record.ended for record in records if record.ended]
@@ -120,7 +135,7 @@ def night_statistics(records: Sequence[RunRecord], found: Collected) -> NightSta
         ok=found.ok,
         objects=found.objects,
         failures=add_counts([found.failures]),
-        seconds=_wall_seconds(records),
+        seconds=_wall_seconds(records, at_work or {}),
         stages=add_seconds(record.seconds for record in records),
         empty=found.empty,
         saturated=found.saturated,
@@ -131,10 +146,13 @@ def night_statistics(records: Sequence[RunRecord], found: Collected) -> NightSta
     )
 
 
-def _wall_seconds(records: Sequence[RunRecord]) -> float | None:
+def _wall_seconds(records: Sequence[RunRecord], at_work: Mapping[str, datetime]) -> float | None:
     """Time in which a run was at work; runs side by side count once. None if one does not say."""
     spans = []
     for record in records:
+        if record.run_id in at_work:
+            spans.append((datetime.fromisoformat(record.started), at_work[record.run_id]))
+            continue
         if record.summary is None or record.ended is None:
             return None
         with suppress(ValueError):

@@ -2,47 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-
-from segpipe.report.morning.bins import Histogram
-from segpipe.report.morning.charts import Axis, distribution, strip
+from segpipe.report.morning.charts import strip
 from segpipe.report.morning.drift import MIN_DISTANCE, MIN_IMAGES, MIN_NIGHTS, THRESHOLD, Comparison
-from segpipe.report.morning.markup import Markup, join, name, table, tag
+from segpipe.report.morning.markup import Child, Markup, join, name, table, tag
 from segpipe.report.morning.record import Morning
-from segpipe.report.morning.statistics import NightStatistics
 from segpipe.report.morning.wording import (
-    NONE,
     VERDICTS,
-    duration,
     expected,
     legible,
     measured,
     moment,
-    number,
     percent,
     plural,
     whole,
 )
 
-MAX_CLASSES_SHOWN = 20
 
-_STAGES = {
-    "survey": "reading headers",
-    "decode": "reading and decoding",
-    "preprocess": "preparing pixels",
-    "forward": "the model",
-    "postprocess": "making objects",
-    "measure": "measuring objects",
-    "write": "masks and tables",
-    "commit": "making it last",
-    "wait_for_images": "the model waits for images",
-    "wait_for_room": "the model waits for writing",
-}
-
-
-def _section(
-    title: str, hint: str | None, *parts: str | Iterator[Markup] | None, class_: str | None = None
-) -> Markup:
+def section(title: str, hint: str | None, *parts: Child, class_: str | None = None) -> Markup:
+    """A part of the page under its title."""
     lead = tag("p", hint, class_="hint") if hint else None
     return tag("section", tag("h2", title), lead, *parts, class_=class_)
 
@@ -73,7 +50,7 @@ def drift(told: Morning) -> Markup:
         )
         for one in told.comparisons
     )
-    return _section(
+    return section(
         "Tonight against the last nights",
         hint,
         table(head, rows, "Comparison", "drift"),
@@ -88,83 +65,8 @@ def _verdict(one: Comparison) -> Markup:
     )
 
 
-def distributions(told: Morning) -> Markup | None:
-    """How many objects the images have, how large and how sure they are."""
-    night, before = told.tonight, told.earlier
-    if not night.ok:
-        return None
-    figures = [
-        _figure(night.objects_per_image, [one.objects_per_image for one in before],
-                Axis("objects in an image", "images", "count"), len(before)),
-        _figure(night.areas, [one.areas for one in before],
-                Axis("area of an object, px², logarithmic", "objects", "log"), len(before)),
-        _figure(night.scores, [one.scores for one in before],
-                Axis("score of an object", "objects", "score"), len(before)),
-        _figure(night.foreground, [one.foreground for one in before],
-                Axis("foreground, share of the image", "images", "share"), len(before)),
-    ]  # fmt: skip
-    swatch = tag("rect", x=1.0, y=2.0, width=18.0, height=8.0, class_="bar")
-    outline = tag("path", d="M1 10V6h6V2h6v5h6v3", class_="outline")
-    key = [_key(swatch, "tonight")]
-    if before:
-        key.append(_key(outline, f"the last {plural(len(before), 'night')} together"))
-    return _section(
-        "Distributions",
-        None,
-        tag("p", key, class_="hint"),
-        tag("div", [one for one in figures if one], class_="charts"),
-        _classes(told) if len(night.area) > 1 else None,
-    )
-
-
-def _key(mark: Markup, text: str) -> Markup:
-    drawn = tag("svg", mark, viewBox="0 0 20 12", aria_hidden="true")
-    return tag("span", drawn, text, class_="key")
-
-
-def _figure(tonight: Histogram, before: list[Histogram], axis: Axis, nights: int) -> Markup | None:
-    together = Histogram.sum(tonight.scale, before)
-    drawn = distribution(tonight, together, axis, nights)
-    return None if drawn is None else tag("figure", drawn)
-
-
-def _classes(told: Morning) -> Markup:
-    night = told.tonight
-    earlier = _shares(told.earlier)
-    ranked = sorted(night.area, key=lambda one: (-night.area[one].total, one))
-    head = [
-        ("Class", "wide"), ("Objects", "number"), ("Share", "number"), ("Before", "number"),
-        ("Median area", "number"), ("Median score", "number"),
-    ]  # fmt: skip
-    rows = []
-    for one in ranked[:MAX_CLASSES_SHOWN]:
-        area = night.area[one]
-        score = night.score.get(one)
-        rows.append(
-            (
-                name(one, 60),
-                whole(area.total),
-                percent(area.total / max(1, night.objects)),
-                percent(earlier.get(one, 0.0)) if earlier else NONE,
-                f"{number(area.quantile(0.5))} px²",
-                number(score.quantile(0.5)) if score else NONE,
-            )
-        )
-    return join(table(head, rows, "Classes"), _more(len(ranked) - MAX_CLASSES_SHOWN, "class"))
-
-
-def _shares(nights: tuple[NightStatistics, ...]) -> Mapping[str, float]:
-    total = sum(night.objects for night in nights)
-    names = {one for night in nights for one in night.area}
-    if not total:
-        return {}
-    return {
-        one: sum(night.area[one].total for night in nights if one in night.area) / total
-        for one in names
-    }
-
-
-def _more(count: int, noun: str) -> Markup | None:
+def more(count: int, noun: str) -> Markup | None:
+    """How many are not shown."""
     several = noun + ("es" if noun.endswith("s") else "s")
     return tag("p", f"and {count:,} more {several}", class_="hint") if count > 0 else None
 
@@ -196,7 +98,7 @@ def failures(told: Morning) -> Markup | None:
         for image in told.failed
     ]
     every: list[tuple[str, str]] = [("Image", "wide"), ("Reason", ""), ("", "detail")]
-    return _section(
+    return section(
         "Failures",
         join(
             "An image that failed is tried again by ",
@@ -206,7 +108,7 @@ def failures(told: Morning) -> Markup | None:
         table(head, rows, "Failures by reason"),
         tag("h3", "Images that failed", style="margin-top:1.5rem"),
         table(every, listed, "Images that failed"),
-        _more(night.failed - len(listed), "image"),
+        more(night.failed - len(listed), "image"),
     )
 
 
@@ -216,47 +118,12 @@ def missing(told: Morning) -> Markup | None:
     if not new:
         return None
     rows = ((name(path),) for path in told.missing)
-    return _section(
+    return section(
         "Gone since tonight",
         "Images that have results and are no longer in the collection. Their results stay.",
         table([("Image", "wide")], rows, "Images that are gone"),
-        _more(new - len(told.missing), "image"),
+        more(new - len(told.missing), "image"),
     )
-
-
-def times(told: Morning) -> Markup | None:
-    """Where the workers' time went."""
-    stages = told.tonight.stages
-    total = stages.get("total", 0.0)
-    if not total:
-        return None
-    rows = []
-    for stage, meaning in _STAGES.items():
-        seconds = stages.get(stage)
-        if seconds is None:
-            continue
-        share = min(1.0, seconds / total)
-        meter = tag("i", style=f"width:{100 * share:.1f}%")
-        rows.append(
-            (
-                tag("code", stage),
-                meaning,
-                duration(seconds),
-                duration(stages.get(f"{stage}_cores")),
-                percent(seconds / total),
-                tag("span", meter, class_="meter", aria_hidden="true"),
-            )
-        )
-    head = [
-        ("Stage", ""), ("", "detail"), ("Time", "number"), ("Of the cores", "number"),
-        ("Share", "number"), ("", "wide"),
-    ]  # fmt: skip
-    hint = (
-        f"Of {duration(total)} that chunks were in work, of all workers together. Stages overlap, "
-        "so that their shares may add up to more than 100%."
-    )
-    shown = table(head, rows, "Time of each stage")
-    return _section("Where the time went", hint, shown, class_="keep")
 
 
 def about(told: Morning) -> Markup:
@@ -268,6 +135,7 @@ def about(told: Morning) -> Markup:
         ("Store", name(facts.store)),
         ("Model", name(facts.model)),
         ("Weights", tag("code", weights) if weights else "none"),
+        ("Licence", legible(facts.licence, 200) if facts.licence else "not stated"),
         ("Spec", tag("code", facts.spec_id)),
         ("Machine", f"{facts.device}, {facts.precision}, {facts.workers}"),
         ("System", facts.platform),
@@ -289,4 +157,4 @@ def about(told: Morning) -> Markup:
         "Kolmogorov-Smirnov distance from the earlier nights together is above the range of their "
         f"own, and above {MIN_DISTANCE}. Nights of fewer than {MIN_IMAGES} images are not compared."
     )
-    return join(_section("What ran", None, facts_list), tag("footer", tag("p", rule)))
+    return join(section("What ran", None, facts_list), tag("footer", tag("p", rule)))
