@@ -127,20 +127,21 @@ class Archive(Snapshot):
         """
         return read_source(self._row(image)).pixels
 
-    def label_image(self, image: str | Row) -> Labels:
+    def label_image(self, image: str | Row, part: Box | None = None) -> Labels:
         """(H, W) uint16 or uint32: 0 is background, 1..N are the objects.
 
         Args:
             image: as for `image`; by name it is the newest result.
+            part: of the image, not empty; only that is read and returned.
 
         Raises:
             SpecError: there is no such image, or it failed.
         """
-        return super().label_image(self._row(image))
+        return super().label_image(self._row(image), part)
 
-    def semantic(self, image: str | Row) -> Labels | None:
+    def semantic(self, image: str | Row, part: Box | None = None) -> Labels | None:
         """(H, W) uint8 class per pixel, or None where the model has none."""
-        return super().semantic(self._row(image))
+        return super().semantic(self._row(image), part)
 
     def mask(self, image: str | Row, label: int) -> npt.NDArray[np.bool_]:
         """(H, W): the whole object, parts that others hide included.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -109,6 +110,10 @@ def query(
 @large.command()
 def view(
     objects: Annotated[int, typer.Option(min=1, help="In the store.")] = 1_000_000,
+    side: Annotated[
+        int | None,
+        typer.Option(min=1024, help="Look at one image of so many pixels a side instead."),
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Of which the median counts.")] = 5,
     as_json: AsJson = False,
 ) -> None:
@@ -117,14 +122,20 @@ def view(
     \b
     segpipe bench view
     segpipe bench view --objects 10000000 --json
+    segpipe bench view --side 20000
     """
+    from segpipe.bench import large_view, viewer
     from segpipe.bench.conditions import describe_conditions
-    from segpipe.bench.viewer import as_text, measure
 
+    def observe(said: str) -> None:
+        typer.echo(said, err=True)
+
+    as_text = viewer.as_text if side is None else large_view.as_text
     with tempfile.TemporaryDirectory(prefix="segpipe-bench-") as folder:
-        outcome = measure(
-            objects, Path(folder) / "store", rounds, lambda said: typer.echo(said, err=True)
-        )
+        if side is None:
+            outcome = viewer.measure(objects, Path(folder) / "store", rounds, observe)
+        else:
+            outcome = large_view.measure(side, Path(folder), rounds, observe)
     conditions = describe_conditions(packages=("segpipe", "duckdb", "pyarrow"))
-    told = {**outcome, "rounds": rounds, "conditions": conditions}
+    told = {**outcome, "rounds": rounds, "conditions": asdict(conditions)}
     typer.echo(json.dumps(told) if as_json else as_text(outcome, rounds))

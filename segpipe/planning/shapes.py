@@ -45,12 +45,18 @@ class StackLayout:
         """Inner chunks in one shard."""
         return math.prod(s // c for s, c in zip(self.shard, self.chunk, strict=True))
 
-    def tiles(self, index: int, shape: tuple[int, int]) -> Iterator[Tile]:
-        """The inner chunks that hold the image at `index`, which has `shape` (H, W)."""
+    def tiles(self, index: int, shape: tuple[int, int], part: Box | None = None) -> Iterator[Tile]:
+        """The inner chunks that hold the image at `index`, which has `shape` (H, W).
+
+        Args:
+            part: of the image, not empty; only the chunks that it meets.
+        """
         _, tile_h, tile_w = self.chunk
         deep, down, across = self.shard[0], self.shard[1] // tile_h, self.shard[2] // tile_w
-        for row, y in enumerate(range(0, shape[0], tile_h)):
-            for column, x in enumerate(range(0, shape[1], tile_w)):
+        box = part or Box(0, 0, *shape)
+        for row in range(box.y0 // tile_h, -(-box.y1 // tile_h)):
+            for column in range(box.x0 // tile_w, -(-box.x1 // tile_w)):
+                y, x = row * tile_h, column * tile_w
                 yield Tile(
                     shard=(index // deep, row // down, column // across),
                     place=(index % deep * down + row % down) * across + column % across,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,9 @@ PALETTE: Final[npt.NDArray[np.uint8]] = np.array(
 )
 """The seven colours of Okabe and Ito (Color Universal Design, 2008), and three light ones."""
 
+Contrast = tuple[float, float]
+"""The value that becomes black, and the one that becomes white."""
+
 _NEIGHBOURS = 12
 
 
@@ -43,21 +46,48 @@ def display(pixels: Pixels) -> Picture:
     Args:
         pixels: (H, W, C), finite; C is 1 or 3.
     """
+    return shown(pixels, contrast(pixels))
+
+
+def contrast(pixels: Pixels) -> Contrast | None:
+    """What becomes black and what white, as `display` chooses it; None: shown as it is."""
     if pixels.dtype == np.uint8 and pixels.shape[2] == 3:
-        return pixels.copy()
+        return None
     # Percentiles of a sample: a large image need not be sorted whole.
     step = max(1, int((pixels.size / 1e6) ** 0.5))
     sample = pixels[::step, ::step].astype(np.float64)
     low, high = np.percentile(sample, (0.5, 99.8), method="nearest")
-    if high <= low:
-        low, high = sample.min(), sample.max()
+    return (low, high) if high > low else (sample.min(), sample.max())
+
+
+def shown(pixels: Pixels, between: Contrast | None) -> Picture:
+    """The picture of an image, or of a part of it.
+
+    Args:
+        between: of the whole image, from `contrast`.
+    """
+    if between is None:
+        return pixels.copy()
+    low, high = between
     # Halves: the difference of two floats may overflow, that of their halves cannot.
     span = high / 2 - low / 2
     if span <= 0:
         return np.full((*pixels.shape[:2], 3), 128, np.uint8)
-    inside = np.clip(pixels.astype(np.float64), low, high)
-    picture: Picture = np.rint(255 * ((inside / 2 - low / 2) / span)).astype(np.uint8)
+    if pixels.dtype in (np.uint8, np.uint16):
+        # There are fewer values than pixels: each is worked out once.
+        values = np.arange(np.iinfo(pixels.dtype).max + 1)
+        picture = _stretched(values, low, high, span)[pixels]
+    else:
+        picture = _stretched(pixels, low, high, span)
     return np.repeat(picture, 3 // pixels.shape[2], axis=2)
+
+
+def _stretched(
+    values: npt.NDArray[Any], low: float, high: float, span: float
+) -> npt.NDArray[np.uint8]:
+    inside = np.clip(values.astype(np.float64), low, high)
+    grey: npt.NDArray[np.uint8] = np.rint(255 * ((inside / 2 - low / 2) / span)).astype(np.uint8)
+    return grey
 
 
 def neighbour_colours(centres: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:

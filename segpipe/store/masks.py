@@ -19,6 +19,7 @@ from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
 from segpipe.errors import SegpipeError, StoreError
+from segpipe.geometry import Box
 from segpipe.planning.shapes import StackLayout, stack_layout
 from segpipe.records import StoredFile
 from segpipe.store.files import Files
@@ -179,25 +180,29 @@ class MaskStack:
         self._path = path
         self._last: tuple[str, Shard | None] = "", None
 
-    def read(self, index: int, shape: tuple[int, int]) -> Mask:
+    def read(self, index: int, shape: tuple[int, int], part: Box | None = None) -> Mask:
         """One image's (H, W) plane, without the padding.
 
         Args:
             index: as in the column `mask_index`.
             shape: (height, width) of the image.
+            part: of the image, not empty; only that is read and returned.
 
         Raises:
             StoreError: the file is damaged.
         """
-        mask = np.zeros(shape, self._dtype)
-        for tile in self._layout.tiles(index, shape):
+        box = part or Box(0, 0, *shape)
+        mask = np.zeros((box.height, box.width), self._dtype)
+        for tile in self._layout.tiles(index, shape, box):
             key = _key(tile.shard)
             try:
                 chunk = self._chunk(key, tile.place)
             except (OSError, ValueError) as error:
                 raise StoreError(f"{self._path}/{key}: {error}; run `segpipe fsck`") from error
             if chunk is not None:
-                mask[tile.box.slices] = chunk[: tile.box.height, : tile.box.width]
+                inside = tile.box.intersect(box)
+                here = inside.shift(-box.y0, -box.x0)
+                mask[here.slices] = chunk[inside.shift(-tile.box.y0, -tile.box.x0).slices]
         return mask
 
     def _chunk(self, key: str, place: int) -> Mask | None:

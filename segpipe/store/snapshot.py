@@ -17,6 +17,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from segpipe.errors import SpecError
+from segpipe.geometry import Box
 from segpipe.schema import TRUTH_MODELS, arrow_schema
 from segpipe.store import layout
 from segpipe.store.addresses import files_at
@@ -199,19 +200,29 @@ class Snapshot:
         rows = table.filter(pc.field("image_id") == image["image_id"])
         return list(rows.sort_by("label").to_pylist())
 
-    def label_image(self, image: Row) -> npt.NDArray[np.unsignedinteger[Any]]:
-        """(H, W) uint16 or uint32: the label image of an `ok` image row."""
-        return self._mask(image, "mask_array")
+    def label_image(
+        self, image: Row, part: Box | None = None
+    ) -> npt.NDArray[np.unsignedinteger[Any]]:
+        """(H, W) uint16 or uint32: the label image of an `ok` image row.
 
-    def semantic(self, image: Row) -> npt.NDArray[np.unsignedinteger[Any]] | None:
-        """(H, W) uint8 class per pixel, or None where the model has none."""
-        return self._mask(image, "semantic_array") if image["semantic_array"] else None
+        Args:
+            part: of the image, not empty; only that is read and returned.
+        """
+        return self._mask(image, "mask_array", part)
 
-    def _mask(self, image: Row, column: str) -> npt.NDArray[np.unsignedinteger[Any]]:
+    def semantic(
+        self, image: Row, part: Box | None = None
+    ) -> npt.NDArray[np.unsignedinteger[Any]] | None:
+        """(H, W) uint8 class per pixel, or None where the model has none; `part` as above."""
+        return self._mask(image, "semantic_array", part) if image["semantic_array"] else None
+
+    def _mask(
+        self, image: Row, column: str, part: Box | None
+    ) -> npt.NDArray[np.unsignedinteger[Any]]:
         if image["status"] != "ok":
             raise SpecError(f"{image['path']}: has no masks: {image['reason']}: {image['detail']}")
         shape = image["height"], image["width"]
-        return self._stack(image[column]).read(image["mask_index"], shape)
+        return self._stack(image[column]).read(image["mask_index"], shape, part)
 
     def zarr_array(self, path: str) -> zarr.Array[Any]:
         """The masks of a chunk as zarr-python opens them, (N, H, W), to read only.

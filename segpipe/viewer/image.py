@@ -14,7 +14,6 @@ from segpipe.errors import SpecError
 from segpipe.export.crops import crop_of
 from segpipe.masks.of_object import object_box
 from segpipe.report.display import class_colours
-from segpipe.report.overlay import object_colours
 from segpipe.schema import OBJECTS
 from segpipe.store.snapshot import Row
 from segpipe.viewer.neighbours import Features
@@ -53,7 +52,7 @@ def routes(viewer: Viewer) -> APIRouter:
     @router.get("/api/image/{image_id}")
     def about(image_id: str, run: Run = None) -> Response:
         row = viewer.find(image_id, run)
-        return JSONResponse(_about(viewer, row))
+        return JSONResponse(_about(viewer, tiles, row))
 
     @router.get("/api/image/{image_id}/tile/{kind}/{level}/{y}/{x}")
     def tile(image_id: str, kind: Kind, level: int, y: int, x: int, run: Run = None) -> Response:
@@ -127,13 +126,13 @@ def _object(viewer: Viewer, image: Row, label: int) -> Row:
     raise SpecError(f"{image['path']}: has no object {label}")
 
 
-def _about(viewer: Viewer, row: Row) -> dict[str, Any]:
+def _about(viewer: Viewer, tiles: Tiles, row: Row) -> dict[str, Any]:
     about: dict[str, Any] = {name: _plain(row[name]) for name in _SHOWN}
     about["tile"] = TILE
     if row["status"] != "ok":
         return {**about, "levels": 0, "objects": [], "classes": []}
     objects = viewer.snapshot().objects_of(row)
-    colours = object_colours(objects).tolist()
+    colours = tiles.colours(viewer.snapshot(), row).tolist()
     about["levels"] = levels(row["height"], row["width"])
     about["objects"] = [
         {

@@ -8,7 +8,8 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,48 @@ MOST_BYTES = 6 << 30
 Level = npt.NDArray[Any]
 
 
+STRIP = 1024
+"""Rows that are in memory at a time; a power of two, so that strips of all levels fit together."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Strips:
+    """A picture as it comes.
+
+    Attributes:
+        shape: (H, W) or (H, W, 3).
+        strips: of `STRIP` rows each, the last one perhaps of fewer.
+        smaller: a strip, or one of a level, to half its height and width, rounded up.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    strips: Iterable[Level]
+    smaller: Callable[[Level], Level]
+
+
 class Pyramid:
     """One picture; `levels` are memory-mapped, (H, W) or (H, W, 3)."""
 
-    def __init__(self, folder: Path, image: Level, smaller: Callable[[Level], Level]) -> None:
+    def __init__(self, folder: Path, image: Strips) -> None:
         self.levels: list[Level] = []
         self._folder = folder
+        shape = image.shape
         while True:
-            self.levels.append(self._kept(image))
-            if max(image.shape[:2]) <= TILE:
+            self.levels.append(self._made(shape, image.dtype))
+            if max(shape[:2]) <= TILE:
                 break
-            image = smaller(self.levels[-1])
+            shape = ((shape[0] + 1) // 2, (shape[1] + 1) // 2, *shape[2:])
+        top = 0
+        for strip in image.strips:
+            self._fill(strip, top, image.smaller)
+            top += STRIP
+
+    def _fill(self, strip: Level, top: int, smaller: Callable[[Level], Level]) -> None:
+        for level in self.levels[:-1]:
+            level[top : top + len(strip)] = strip
+            strip, top = smaller(strip), top // 2
+        self.levels[-1][top : top + len(strip)] = strip
 
     @property
     def size_bytes(self) -> int:
@@ -53,10 +85,9 @@ class Pyramid:
         top, left = max(0, y - border), max(0, x - border)
         return np.array(image[top : y + TILE + border, left : x + TILE + border])
 
-    def _kept(self, image: Level) -> Level:
+    def _made(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Level:
         path = self._folder / f"{id(self):x}-{len(self.levels)}.npy"
-        kept = np.lib.format.open_memmap(path, "w+", image.dtype, image.shape)
-        kept[:] = image
+        kept = np.lib.format.open_memmap(path, "w+", dtype, shape)
         # The name can go: the pages stay for as long as the array is there.
         path.unlink()
         return kept
@@ -72,10 +103,8 @@ class Pyramids:
         self._making: dict[Any, threading.Lock] = {}
         self._lock = threading.Lock()
 
-    def get(
-        self, key: Any, image: Callable[[], Level], smaller: Callable[[Level], Level]
-    ) -> Pyramid:
-        """The pyramid of that key; `image` gives its first level where it is not there yet."""
+    def get(self, key: Any, image: Callable[[], Strips]) -> Pyramid:
+        """The pyramid of that key; `image` gives the picture where it is not there yet."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
@@ -85,7 +114,7 @@ class Pyramids:
             with self._lock:
                 if key in self._kept:
                     return self._kept[key]
-            made = Pyramid(Path(self._folder.name), image(), smaller)
+            made = Pyramid(Path(self._folder.name), image())
             with self._lock:
                 self._kept[key] = made
                 self._making.pop(key, None)
@@ -103,18 +132,18 @@ class Pyramids:
         self._folder.cleanup()
 
 
+def strips_of(image: Level) -> Iterator[Level]:
+    """Of a picture that is in memory."""
+    return (image[top : top + STRIP] for top in range(0, len(image), STRIP))
+
+
 def mean_of_four(picture: Level) -> Level:
     """(H, W, 3) uint8 to half the height and width, rounded up."""
-    height, width = picture.shape[:2]
-    smaller = np.empty(((height + 1) // 2, (width + 1) // 2, 3), np.uint8)
-    for top in range(0, height, 1024):  # a strip at a time: the sum is wider than the picture
-        strip = np.asarray(picture[top : top + 1024])
-        rows, columns = strip.shape[:2]
-        even = np.pad(strip, ((0, rows % 2), (0, columns % 2), (0, 0)), mode="edge")
-        wide = even.astype(np.uint16)
-        total = wide[::2, ::2] + wide[1::2, ::2] + wide[::2, 1::2] + wide[1::2, 1::2]
-        smaller[top // 2 : top // 2 + total.shape[0]] = (total + 2) // 4
-    return smaller
+    rows, columns = picture.shape[:2]
+    even = np.pad(picture, ((0, rows % 2), (0, columns % 2), (0, 0)), mode="edge")
+    wide = even.astype(np.uint16)
+    total = wide[::2, ::2] + wide[1::2, ::2] + wide[::2, 1::2] + wide[1::2, 1::2]
+    return ((total + 2) // 4).astype(np.uint8)
 
 
 def nearest(labels: Level) -> Level:

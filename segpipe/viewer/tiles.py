@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections import OrderedDict
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -12,13 +13,23 @@ import numpy.typing as npt
 from PIL import Image
 
 from segpipe.errors import SpecError
+from segpipe.geometry import Box
 from segpipe.readers import Reader
-from segpipe.report.display import class_colours, display
+from segpipe.report.display import class_colours, contrast, shown
 from segpipe.report.overlay import edges, object_colours
 from segpipe.report.picture import limits_of, read_again
 from segpipe.store import Snapshot
 from segpipe.store.snapshot import Row
-from segpipe.viewer.pyramid import TILE, Pyramid, Pyramids, mean_of_four, nearest
+from segpipe.viewer.pyramid import (
+    STRIP,
+    TILE,
+    Pyramid,
+    Pyramids,
+    Strips,
+    mean_of_four,
+    nearest,
+    strips_of,
+)
 
 _KEPT = 16
 """Results whose colours are kept: those that were looked at last."""
@@ -43,13 +54,14 @@ class Tiles:
             InputError: it is gone, or another one by now.
         """
 
-        def read() -> npt.NDArray[np.uint8]:
+        def read() -> Strips:
             with Reader(limits_of(image), isolated=True) as reader:
-                return display(read_again(reader, image).pixels)
+                pixels = read_again(reader, image).pixels
+            between = contrast(pixels)
+            strips = (shown(strip, between) for strip in strips_of(pixels))
+            return Strips((*pixels.shape[:2], 3), np.dtype(np.uint8), strips, mean_of_four)
 
-        return self._pyramids.get(
-            ("pixels", image["image_id"], image["sha256"]), read, mean_of_four
-        )
+        return self._pyramids.get(("pixels", image["image_id"], image["sha256"]), read)
 
     def labels(self, snapshot: Snapshot, image: Row, semantic: bool = False) -> Pyramid:
         """The label image, or the class image.
@@ -58,14 +70,22 @@ class Tiles:
             SpecError: the image has none.
         """
 
-        def read() -> npt.NDArray[Any]:
-            found = snapshot.semantic(image) if semantic else snapshot.label_image(image)
-            if found is None:
-                raise SpecError(f"{image['path']}: its model gives no class per pixel")
-            return found
-
+        shape = image["height"], image["width"]
         array = image["semantic_array" if semantic else "mask_array"]
-        return self._pyramids.get((array, image["mask_index"]), read, nearest)
+
+        def strip(top: int) -> npt.NDArray[Any]:
+            part = Box(top, 0, top + STRIP, shape[1]).clip(shape)
+            found = snapshot.semantic(image, part) if semantic else None
+            return snapshot.label_image(image, part) if found is None else found
+
+        def read() -> Strips:
+            if array is None:
+                raise SpecError(f"{image['path']}: its model gives no class per pixel")
+            first = strip(0)
+            others = (strip(top) for top in range(STRIP, shape[0], STRIP))
+            return Strips(shape, first.dtype, chain([first], others), nearest)
+
+        return self._pyramids.get((array, image["mask_index"]), read)
 
     def draw(
         self, snapshot: Snapshot, image: Row, kind: Kind, level: int, row: int, column: int
@@ -90,13 +110,13 @@ class Tiles:
         if kind == "classes":
             return encode(_coloured(tile, tile > 0, class_colours(int(tile.max(initial=0)) + 1)))
         inside = tile > 0
-        shown = inside if kind == "masks" else edges(tile) & inside
-        colours = self._colours(snapshot, image)
-        drawn = _coloured(tile, shown, colours)
+        visible = inside if kind == "masks" else edges(tile) & inside
+        colours = self.colours(snapshot, image)
+        drawn = _coloured(tile, visible, colours)
         top, left = border * (row > 0), border * (column > 0)
         return encode(drawn[top : top + TILE, left : left + TILE])
 
-    def _colours(self, snapshot: Snapshot, image: Row) -> Colours:
+    def colours(self, snapshot: Snapshot, image: Row) -> Colours:
         """Those of a result, which are the same for all its tiles."""
         key = image["mask_array"], image["mask_index"]
         with self._lock:

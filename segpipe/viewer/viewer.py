@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pyarrow.dataset as ds
 
@@ -19,6 +21,9 @@ from segpipe.viewer.thumbnails import Thumbnails
 
 FRESH_SECONDS = 3.0
 """For which a snapshot is taken for the newest."""
+
+KEPT_ROWS = 256
+"""Rows of images that were asked for last."""
 
 
 class Viewer:
@@ -47,6 +52,8 @@ class Viewer:
         self.thumbnails = Thumbnails(self.limits)
         self.trouble = ""
         self._looking = threading.Lock()
+        self._found: OrderedDict[Any, Row] = OrderedDict()
+        self._finding = threading.Lock()
         self._looked = time.monotonic()
 
     @property
@@ -91,6 +98,20 @@ class Viewer:
             SpecError: there is none.
         """
         asked = [runs] if isinstance(runs, str) else runs
+        # A page asks for the same image tile by tile; a later look may have found other results.
+        key = self.index.version, image_id, None if asked is None else tuple(asked)
+        with self._finding:
+            if key in self._found:
+                self._found.move_to_end(key)
+                return self._found[key]
+        row = self._find(image_id, asked)
+        with self._finding:
+            self._found[key] = row
+            while len(self._found) > KEPT_ROWS:
+                self._found.popitem(last=False)
+        return row
+
+    def _find(self, image_id: str, asked: Sequence[str] | None) -> Row:
         found = self.index.ask(
             "SELECT run_id, chunk_id FROM image_rows WHERE image_id = $1 "  # noqa: S608 - ours
             "AND ($2 IS NULL OR list_contains($2, run_id)) "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from zarr.codecs import ZstdCodec
 
 from segpipe.errors import StoreError
+from segpipe.geometry import Box
 from segpipe.planning.shapes import stack_layout
 from segpipe.store.files import LocalFiles
 from segpipe.store.masks import LabelOverflowError, MaskStack, MaskWriter
@@ -53,6 +55,24 @@ def assert_read(root: Path, images: Planes) -> None:
     stack = MaskStack(LocalFiles(root), "m/label_image")
     for index in reversed(range(len(images))):
         np.testing.assert_array_equal(stack.read(index, images[index].shape), images[index])
+
+
+@given(st.tuples(st.integers(1, 2300), st.integers(1, 2300)), st.data(), st.integers(0, 2**32 - 1))
+@settings(max_examples=15, deadline=None)
+def test_a_part_is_that_part_of_the_whole(
+    shape: tuple[int, int], data: st.DataObject, seed: int
+) -> None:
+    y0, x0 = (data.draw(st.integers(0, size - 1)) for size in shape)
+    y1, x1 = (
+        data.draw(st.integers(low + 1, size)) for low, size in zip((y0, x0), shape, strict=True)
+    )
+    image = np.random.default_rng(seed).integers(0, 9, shape, np.uint16)
+    part = Box(y0, x0, y1, x1)
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder), [image, image[::-1]], np.uint16)
+        stack = MaskStack(LocalFiles(Path(folder)), "m/label_image")
+        np.testing.assert_array_equal(stack.read(0, shape, part), image[part.slices])
+        np.testing.assert_array_equal(stack.read(1, shape, part), image[::-1][part.slices])
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32])

@@ -171,6 +171,12 @@ def test_16_bit_is_shown_by_percentiles_not_clipped() -> None:
     assert abs(float(shown.mean()) - 127) < 2
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_the_same_values_are_shown_alike_whatever_their_type(dtype: type) -> None:
+    pixels = np.random.default_rng(0).integers(0, 250, (40, 50, 1)).astype(dtype)
+    np.testing.assert_array_equal(display(pixels), display(pixels.astype(np.float64)))
+
+
 def test_colour_photograph_is_shown_as_it_is() -> None:
     photograph = data.astronaut()
     np.testing.assert_array_equal(display(photograph), photograph)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from playwright.sync_api import Page, expect
 
 import segpipe as library
 from segpipe.viewer.neighbours import Features
-from segpipe.viewer.pyramid import TILE, Pyramids, mean_of_four, nearest
+from segpipe.viewer.pyramid import TILE, Pyramids, Strips, mean_of_four, nearest, strips_of
 from tests.viewer.archive import HOSTILE, Archive
 from tests.viewer.conftest import Visit
 
@@ -22,8 +23,11 @@ from tests.viewer.conftest import Visit
 def test_the_tiles_of_a_level_are_the_level(height: int, width: int, seed: int) -> None:
     picture = np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8)
     pyramids = Pyramids()
-    pyramid = pyramids.get("one", lambda: picture, mean_of_four)
+    strips = Strips(picture.shape, picture.dtype, strips_of(picture), mean_of_four)
+    pyramid = pyramids.get("one", lambda: strips)
     assert np.array_equal(pyramid.levels[0], picture)
+    for larger, smaller in pairwise(pyramid.levels):  # the same as of the whole level at once
+        assert np.array_equal(mean_of_four(larger), smaller)
     assert max(pyramid.levels[-1].shape[:2]) <= TILE
     for number, level in enumerate(pyramid.levels):
         rows = [
@@ -41,9 +45,13 @@ def test_the_oldest_pyramids_make_room() -> None:
     pyramids = Pyramids(most_bytes=3000)
     made = []
     for name in ("a", "b", "c", "c", "a"):
-        pyramids.get(
-            name, lambda name=name: made.append(name) or np.zeros((30, 40), np.uint8), nearest
-        )
+        picture = np.zeros((30, 40), np.uint8)
+
+        def strips(name: str = name, picture: np.ndarray = picture) -> Strips:
+            made.append(name)
+            return Strips(picture.shape, picture.dtype, [picture], nearest)
+
+        pyramids.get(name, strips)
     assert made == ["a", "b", "c", "a"]
     pyramids.close()
 

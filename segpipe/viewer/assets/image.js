@@ -56,7 +56,10 @@ async function start() {
 /** Whether the image itself can still be read; its masks are shown without it too. */
 async function checkPixels() {
   const url = address(`${base}/tile/pixels/${about.levels - 1}/0/0`, { run: about.run_id });
+  const slow = setTimeout(() => (find("busy").hidden = false), 300);
   const answer = await fetch(url);
+  clearTimeout(slow);
+  find("busy").hidden = true;
   if (!answer.ok) problem(`The image cannot be shown: ${(await answer.json()).problem}`);
 }
 
