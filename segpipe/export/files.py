@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -12,9 +13,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from segpipe.errors import SpecError
+from segpipe.store.disk import Disk
 
 _NAMED = 20
 """Images that a summary names one by one."""
+
+_NO_EXCHANGE = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP}
+"""What systems that cannot exchange two names answer, such as macOS and NFS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +77,54 @@ def write_below(out: Path, relative: PurePosixPath, write: Callable[[BinaryIO], 
             partial.unlink(missing_ok=True)
 
 
-def write_folder_below(out: Path, relative: PurePosixPath, write: Callable[[Path], None]) -> None:
-    """Write a folder below `out`; an existing one is replaced once the new one is whole.
+def write_folder_below(
+    out: Path, relative: PurePosixPath, write: Callable[[Path], None], disk: Disk | None = None
+) -> None:
+    """Write a folder below `out` as a whole or not at all; an existing one is replaced.
+
+    A process that is killed at any moment leaves the old folder or the new one under the name.
+    Where the file system cannot exchange two names there is a moment with neither: the old one is
+    then called `.NAME.old`, and gets its name back by the next call for that name.
+
+    Args:
+        write: makes the folder that it is given, which is not there yet.
+        disk: for tests.
 
     Raises:
-        SpecError: it cannot be written, or a link below `out` leads out of it.
+        SpecError: it cannot be written, a file has its name, or a link below `out` leads out of it.
     """
+    disk = disk or Disk()
     with _partial_below(out, relative) as (target, partial):
         if target.is_symlink():
             raise SpecError(f"{target} leads out of {out}; remove that link first")
+        old = target.with_name(f".{target.name}.old")
+        if old.exists():
+            if target.exists():
+                disk.remove_folder(old)
+            else:
+                disk.rename(old, target)
         try:
             write(partial)
             if target.exists():
-                shutil.rmtree(target)
-            partial.rename(target)
+                _replace_folder(disk, partial, target, old)
+            else:
+                disk.rename(partial, target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def _replace_folder(disk: Disk, new: Path, target: Path, old: Path) -> None:
+    """The folder `new` gets the name of `target`; the replaced one is removed, or is at `new`."""
+    if not target.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "a file has the name of a folder; move it away")
+    try:
+        disk.exchange(new, target)
+    except OSError as error:
+        if error.errno not in _NO_EXCHANGE:
+            raise
+        disk.rename(target, old)
+        disk.rename(new, target)
+        disk.remove_folder(old)
 
 
 @contextmanager

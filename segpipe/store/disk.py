@@ -18,6 +18,7 @@ NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
+_RENAME_EXCHANGE = 2
 
 
 class Disk:
@@ -58,6 +59,10 @@ class Disk:
     def rename(self, source: Path, target: Path) -> None:
         """Another name for a file, in place of what had the name."""
         source.replace(target)
+
+    def exchange(self, one: Path, other: Path) -> None:
+        """Each gets the name of the other, at once; both must be there (Linux only)."""
+        _renameat2(one, other, _RENAME_EXCHANGE)
 
     def remove(self, path: Path) -> None:
         path.unlink()

@@ -54,6 +54,9 @@ class FaultyDisk(Disk):
     def rename(self, source: Path, target: Path) -> None:
         self._around("rename", target, super().rename, source, target)
 
+    def exchange(self, one: Path, other: Path) -> None:
+        self._around("exchange", other, super().exchange, one, other)
+
     def remove(self, path: Path) -> None:
         self._around("remove", path, super().remove, path)
 
