@@ -1,12 +1,15 @@
 """OME-Zarr 0.5 (https://ngff.openmicroscopy.org/0.5/): one image with its label images.
 
-Pyramids halve until the longer side fits `SMALLEST`; labels by the nearest pixel, the image by
-the mean of the four that become one. The image and its labels have the same levels.
+Pyramids halve until the longer side fits `SMALLEST`. The image and its labels have the same levels,
+and these the same grid: a pixel of level k is a square of 2**k pixels of the image, whose centre
+scale and translation tell (a coordinate is that of a centre, as ome-zarr-py and ngff-zarr write
+it). There the image has the mean, and labels what they have at the pixel nearest to that centre: of
+four that are equally near the one below and to the right.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,7 +60,7 @@ def write_ome_zarr(
     levels = _levels(pixels.shape[:2])
     axes = [{"name": "c", "type": "channel"}, *_axes()]
     planes = np.moveaxis(pixels, 2, 0)
-    _write_pyramid(root, planes, levels, _mean_of_four)
+    _write_pyramid(root, _means(planes, levels))
     root.attrs["ome"] = {
         "version": VERSION,
         "multiscales": [_multiscale(name, axes, levels)],
@@ -67,7 +70,7 @@ def write_ome_zarr(
     labels.attrs["ome"] = {"version": VERSION, "labels": list(label_images)}
     for label_name, image in label_images.items():
         group = labels.create_group(label_name)
-        _write_pyramid(group, image.labels, levels, _nearest)
+        _write_pyramid(group, _nearest(image.labels, levels))
         group.attrs["ome"] = {
             "version": VERSION,
             "multiscales": [_multiscale(label_name, _axes(), levels)],
@@ -88,23 +91,26 @@ def _levels(shape: tuple[int, ...]) -> int:
 
 
 def _multiscale(name: str, axes: list[dict[str, str]], levels: int) -> dict[str, Any]:
-    channels = [1.0] * (len(axes) - 2)
+    others = len(axes) - 2
     datasets = [
-        {
-            "path": str(level),
-            "coordinateTransformations": [
-                {"type": "scale", "scale": [*channels, 2.0**level, 2.0**level]}
-            ],
-        }
+        {"path": str(level), "coordinateTransformations": _place(level, others)}
         for level in range(levels)
     ]
     return {"name": name, "axes": axes, "datasets": datasets}
 
 
-def _write_pyramid(group: zarr.Group, image: Plane, levels: int, smaller: Any) -> None:
-    for level in range(levels):
-        if level:
-            image = smaller(image)
+def _place(level: int, others: int) -> list[dict[str, Any]]:
+    """Where the pixels of a level are, in pixels of the image; `others` are axes before y and x."""
+    side = 2.0**level
+    centre = (side - 1) / 2
+    return [
+        {"type": "scale", "scale": [*[1.0] * others, side, side]},
+        {"type": "translation", "translation": [*[0.0] * others, centre, centre]},
+    ]
+
+
+def _write_pyramid(group: zarr.Group, levels: Iterable[Plane]) -> None:
+    for level, image in enumerate(levels):
         height, width = image.shape[-2:]
         array = group.create_array(
             str(level),
@@ -118,8 +124,21 @@ def _write_pyramid(group: zarr.Group, image: Plane, levels: int, smaller: Any) -
         array[:] = image
 
 
-def _nearest(labels: Plane) -> Plane:
-    return labels[::2, ::2]
+def _nearest(labels: Plane, levels: int) -> Iterator[Plane]:
+    """(H, W), then what is at the centre of each square of 2, 4, ... pixels."""
+    for level in range(levels):
+        yield labels[np.ix_(*(_centres(size, 2**level) for size in labels.shape))]
+
+
+def _centres(size: int, side: int) -> npt.NDArray[np.intp]:
+    return np.minimum(np.arange(0, size, side) + side // 2, size - 1)
+
+
+def _means(planes: Plane, levels: int) -> Iterator[Plane]:
+    """(C, H, W), then the mean of each square of 2, 4, ... pixels."""
+    for level in range(levels):
+        planes = _mean_of_four(planes) if level else planes
+        yield planes
 
 
 def _mean_of_four(planes: Plane) -> Plane:

@@ -320,6 +320,43 @@ def test_ome_zarr_is_the_image_and_its_labels(nights: Archive, tmp_path: Path) -
     assert not any(".partial" in path.name for path in tmp_path.rglob("*"))
 
 
+def place_of(group: zarr.Group, level: int) -> tuple[float, float]:
+    """The centre of mass of a level, in the coordinates that its transformations lead to."""
+    about = group.attrs["ome"]["multiscales"][0]["datasets"][level]
+    scale, translation = about["coordinateTransformations"]
+    mass = np.asarray(group[about["path"]], float).reshape(group[about["path"]].shape[-2:])
+    y, x = (
+        float((mass.sum(axis=1 - axis) * np.arange(mass.shape[axis])).sum() / mass.sum())
+        for axis in (0, 1)
+    )
+    (*_, sy, sx), (*_, ty, tx) = scale["scale"], translation["translation"]
+    return sy * y + ty, sx * x + tx
+
+
+@pytest.mark.parametrize("shape", [(512, 1024), (517, 1021)])
+def test_an_object_of_the_ome_zarr_is_at_one_place_in_all_levels(
+    tmp_path: Path, shape: tuple[int, int]
+) -> None:
+    sides = [0, 1, 2, 3]  # where a square of the last level begins and ends, and between
+    off: dict[int, list[np.ndarray]] = {}
+    for shift in sides:
+        labels = np.zeros(shape, np.uint8)
+        labels[64 + shift : 128 + shift, 200 + shift : 320 + shift] = 1
+        folder = tmp_path / f"{shift}.ome.zarr"
+        write_ome_zarr(folder, "x", labels[..., None] * 200, {"objects": LabelImage(labels, {})})
+        group = zarr.open_group(folder, mode="r")
+        centre = 95.5 + shift, 259.5 + shift
+        for level in range(3):
+            assert place_of(group, level) == pytest.approx(centre, abs=1e-6)
+            there = np.array(place_of(group["labels/objects"], level))
+            off.setdefault(level, []).append(there - centre)
+            if shift == 0:  # whole squares of all levels
+                assert there == pytest.approx(centre)
+    # A label is one of a square's pixels; over all ways to lie in it, it is not off to one side.
+    assert np.abs(off.pop(0)).max() == 0
+    assert all(np.abs(np.mean(found, axis=0)).max() <= 0.5 for found in off.values())
+
+
 def test_other_programs_open_the_ome_zarr(nights: Archive, tmp_path: Path) -> None:
     python = REPOSITORY / ".venv-foreign" / "bin" / "python"
     if not python.exists():
