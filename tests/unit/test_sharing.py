@@ -29,11 +29,12 @@ from segpipe.errors import SpecError
 from segpipe.export.coco import export_coco, export_coco_results, export_fiftyone
 from segpipe.export.files import ExportSummary, write_folder_below
 from segpipe.export.geojson import export_geojson
-from segpipe.export.imagej import export_imagej
+from segpipe.export.imagej import MAX_COORDINATE, export_imagej, region
 from segpipe.export.labels import export_labels
 from segpipe.export.ome_zarr import export_ome_zarr
 from segpipe.export.tables import export_parquet
 from segpipe.export.yolo import export_yolo
+from segpipe.masks.outline import outline
 from segpipe.masks.paint import paint
 from segpipe.query import query
 from segpipe.records import CroppedMask, Instances
@@ -214,6 +215,37 @@ def test_imagej_regions_are_the_masks(snapshot: Archive, tmp_path: Path) -> None
     assert expected == {}
     with zipfile.ZipFile(tmp_path / "empty.zip") as archive:
         assert archive.namelist() == []
+
+
+def test_imagej_regions_far_out_are_where_they_are(tmp_path: Path) -> None:
+    """What ImageJ reads: of a header's 16 bits it makes -5,000 to 60,535; floats it takes whole."""
+    size = (12, 70_000)
+    ring = np.ones((9, 11), bool)
+    ring[3:6, 3:8] = False
+    masks = [CroppedMask(1, x, mask) for x in (60_520, 65_530, 69_980) for mask in (ring[:2], ring)]
+    instances = Instances(
+        tuple(masks), np.linspace(0.9, 0.5, 6, dtype=np.float32), np.ones(6, np.int32)
+    )
+    snapshot = make_store(tmp_path / "store", {"far.tif": paint(instances, size)})
+    export_imagej(snapshot, tmp_path / "out")
+    regions = roifile.ImagejRoi.fromfile(tmp_path / "out" / "far.zip")
+    assert len(regions) == 6
+    for roi, mask in zip(regions, masks, strict=True):
+        corners = roi.coordinates(multi=True) if roi.composite else [roi.coordinates()]
+        rings = iter([ring - (mask.x0, mask.y0) for ring in corners])
+        assert np.array_equal(drawn(rings, mask.mask.shape), mask.mask)
+        floats = roi.composite or (roi.subpixelresolution and roi.version >= 222)
+        assert floats or max(ring.max() for ring in corners) <= 60_535
+
+
+def test_an_object_too_far_out_for_imagej_is_named() -> None:
+    def at(x: int) -> roifile.ImagejRoi:
+        return region(outline(CroppedMask(0, x, np.ones((2, 3), bool))), "7 cell", "a/wide.tif")
+
+    exact = at(MAX_COORDINATE - 3)
+    assert exact.coordinates()[:, 0].max() == MAX_COORDINATE
+    with pytest.raises(SpecError, match=r"a/wide.tif, object 7 cell: .* 16,777,217; .* 16,777,216"):
+        at(MAX_COORDINATE - 2)
 
 
 def test_yolo_polygons_are_the_masks(snapshot: Archive, tmp_path: Path) -> None:
