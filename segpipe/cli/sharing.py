@@ -55,7 +55,7 @@ def export(
     """Write the newest results for other programs.
 
     \b
-    png         label images, 16 bit
+    png         label images, 16 bit; of semantic models class images too
     coco        JSON with masks as run-length codes; --results for pycocotools' loadRes
     geojson     polygons with measurements, for QuPath
     imagej-roi  a zip of regions per image, for ImageJ and Fiji

@@ -1,4 +1,4 @@
-"""Label images as files: 16-bit PNG, which every image program opens."""
+"""Label images, and class images, as files: PNG, which every image program opens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import tifffile
 from PIL import Image
 
 from segpipe.export.files import ExportSummary, write_below
-from segpipe.export.naming import Naming
+from segpipe.export.naming import CLASSES, Naming
+from segpipe.export.objects import count_failed, ok_images
+from segpipe.export.pixels import encode_pixels
 from segpipe.store.snapshot import Snapshot
 
 MAX_PNG_LABEL = 0xFFFF
@@ -21,28 +23,29 @@ MAX_PNG_LABEL = 0xFFFF
 def export_labels(snapshot: Snapshot, out: Path) -> ExportSummary:
     """Write the newest label image of every `ok` image: `a/b/c.tif` becomes `OUT/a/b/c.png`.
 
-    A label image with labels above 65,535 becomes a 32-bit TIFF, `OUT/a/b/c.tif`. `Naming` says
-    what happens to images that differ in their suffix only. Existing files are replaced.
+    A label image with labels above 65,535 becomes a 32-bit TIFF, `OUT/a/b/c.tif`. Of a semantic
+    model there is the class image too, 8 bit, 0 is background: `OUT/a/b/c.classes.png`. `Naming`
+    says what happens to images that differ in their suffix only. Existing files are replaced.
 
     Raises:
         SpecError: a file cannot be written, or a link below `out` leads out of it.
     """
-    naming = Naming(row for row in snapshot.image_rows() if row["status"] == "ok")
-    images = objects = failed = renamed = wide = 0
-    for row in snapshot.image_rows():
-        if row["status"] != "ok":
-            failed += 1
-            continue
+    naming = Naming(ok_images(snapshot), second=CLASSES)
+    images = objects = renamed = wide = 0
+    for row in ok_images(snapshot):
         labels = snapshot.label_image(row)
         is_wide = int(labels.max(initial=0)) > MAX_PNG_LABEL
         relative = naming.path_of(row, ".tif" if is_wide else ".png")
-        encode = _encode_tiff if is_wide else _encode_png
-        write_below(out, relative, partial(encode, labels))
+        write_below(out, relative, partial(_encode_tiff if is_wide else _encode_png, labels))
+        classes = snapshot.semantic(row)
+        if classes is not None:
+            path = naming.path_of(row, f"{CLASSES}.png")
+            write_below(out, path, partial(encode_pixels, classes[..., None]))
         images += 1
         objects += row["n_objects"]
         wide += is_wide
         renamed += relative.stem != PurePosixPath(row["path"]).stem
-    return ExportSummary(str(out), images, objects, failed, renamed, wide)
+    return ExportSummary(str(out), images, objects, count_failed(snapshot), renamed, wide)
 
 
 def _encode_png(labels: npt.NDArray[np.unsignedinteger[Any]], file: BinaryIO) -> None:

@@ -37,9 +37,11 @@ def make_store(
     root: str = "data",
 ) -> Snapshot:
     """A real store with these results; None is a failed image."""
-    spec = SegmentSpec(
-        model=ModelSpec(name="m", kind="classical", classes=classes), options=ClassicalOptions()
+    semantic = any(found is not None and found.semantic is not None for found in images.values())
+    model = ModelSpec(
+        name="m", kind="classical", classes=classes, task="semantic" if semantic else "instances"
     )
+    spec = SegmentSpec(model=model, options=ClassicalOptions())
     refs = tuple(ImageRef(f"file:///{root}/{path}", path, 10, 20) for path in images)
     chunk = Chunk(spec.spec_id, refs)
     attempt = Attempt(create_store(folder), chunk, "run")
@@ -129,6 +131,7 @@ class TestLabels:
             {"c.tif": None, "c.png": None, "c.tif.gif": None},
             {"x.tif": "x.tif.png", "x.png/y.tif": "x.png/y.png"},
             {"x" * 251 + ".tif": None, "x" * 251 + ".png": None},
+            {"x.tif": "x.tif.png", "x.classes.tif": "x.classes.tif.png"},
         ],
     )
     def test_no_two_images_share_a_file(
@@ -141,6 +144,32 @@ class TestLabels:
         case_twins = {path.casefold() for path in paths}
         if len(case_twins) == len(paths):
             assert {name for name in paths.values() if name} <= set(written)
+
+    def test_class_images_lie_beside_label_images(self, store: Path, out: Path) -> None:
+        labels = squares((1, 1), (10, 20))
+        classes = (3 * (labels > 0)).astype(np.uint8)
+        names = ("background", "a", "b", "c")
+        paths = ("a/c.tif", "a/c.classes.tif", "plain.png")
+        snapshot = make_store(
+            store,
+            {
+                path: found(labels, semantic=classes * (path == paths[0]), class_ids=[3, 3])
+                for path in paths
+            },
+            classes=names,
+        )
+        export_labels(snapshot, out)
+        assert files_below(out) == [
+            "a/c.classes.tif.classes.png", "a/c.classes.tif.png",
+            "a/c.tif.classes.png", "a/c.tif.png", "plain.classes.png", "plain.png",
+        ]  # fmt: skip
+        with Image.open(out / "a/c.tif.classes.png") as image:
+            assert image.mode == "L"
+            np.testing.assert_array_equal(np.array(image), classes)
+        with Image.open(out / "a/c.tif.png") as image:
+            np.testing.assert_array_equal(np.array(image), labels)
+        with Image.open(out / "a/c.classes.tif.classes.png") as image:
+            assert not np.array(image).any()
 
     @pytest.mark.parametrize(
         "path",

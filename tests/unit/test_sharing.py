@@ -159,6 +159,17 @@ def test_no_folder_is_made_where_a_link_leads_out(nights: Archive, tmp_path: Pat
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["png", "geojson", "imagej-roi", "yolo"])
+def test_no_two_images_share_a_file_and_no_name_is_too_long(name: str, tmp_path: Path) -> None:
+    nothing = Instances((), np.empty(0, np.float32), np.empty(0, np.int32))
+    paths = ["x.tif", *(f"x.{end}/y.tif" for end in ("geojson", "zip", "txt", "png"))]
+    paths += ["n" * length + ".tif" for length in (230, 240, 246, 251)]
+    snapshot = make_store(tmp_path / "store", {path: paint(nothing, (2, 2)) for path in paths})
+    FORMATS[name](snapshot, tmp_path / "out")
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert len(files) == len(paths) + (name == "yolo")
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_an_empty_store_is_exported_too(name: str, tmp_path: Path) -> None:
     summary = FORMATS[name](Snapshot(create_store(tmp_path / "new")), tmp_path / "out")
