@@ -15,7 +15,8 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from segpipe.execution import Progress, Run
+from segpipe.execution import Run
+from segpipe.progress import Progress
 
 FAREWELL_SECONDS = 15.0
 """For which the end of a run waits for its last artifacts to be shown."""

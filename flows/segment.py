@@ -20,7 +20,8 @@ from segpipe.flows.artifacts import ShownProgress
 from segpipe.flows.logs import flow_logger
 
 from segpipe.errors import EngineError
-from segpipe.execution import Progress, Run, planned
+from segpipe.execution import Run, planned
+from segpipe.progress import Progress
 from segpipe.records import RunSummary
 from segpipe.spec import RunSpec
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from segpipe.execution import Progress
+from segpipe.progress import Progress
 
 LOOK_SECONDS = 5.0
 """Between two looks at the clock; an alarm is late by so much at most."""

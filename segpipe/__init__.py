@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from segpipe.archive import Archive
-    from segpipe.execution import Progress
+    from segpipe.progress import Progress
     from segpipe.records import RunSummary
     from segpipe.spec import RunSpec
 

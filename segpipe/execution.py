@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ import pyarrow.dataset as ds
 from segpipe.census import failed_specs
 from segpipe.errors import SpecError
 from segpipe.planner import write_plans
+from segpipe.progress import Progress
 from segpipe.provenance.environment import describe_environment
 from segpipe.provenance.lineage import told_lineage
 from segpipe.provenance.record import (
@@ -53,28 +54,6 @@ from segpipe.store.sums import seal, unseal
 if TYPE_CHECKING:
     from segpipe.engine import Staff
     from segpipe.segmenters.base import Segmenter
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a run stands. `done` counts images of this run; `total` is known from the start."""
-
-    done: int
-    total: int
-    ok: int
-    failed: int
-    objects: int
-    seconds: float
-
-    @property
-    def rate(self) -> float:
-        """Images per second so far."""
-        return self.done / self.seconds if self.seconds > 0 else 0.0
-
-    @property
-    def seconds_left(self) -> float | None:
-        """At the rate so far; None before the first image."""
-        return (self.total - self.done) / self.rate if self.done else None
 
 
 class Run:

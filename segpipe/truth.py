@@ -17,9 +17,10 @@ import numpy as np
 
 from segpipe.census import listing_batches
 from segpipe.errors import InputError, Reason, SpecError
-from segpipe.execution import Progress, Run
+from segpipe.execution import Run
 from segpipe.masks.paint import paint
 from segpipe.planner import plan_listing
+from segpipe.progress import Progress
 from segpipe.records import (
     DecodedImage,
     Header,

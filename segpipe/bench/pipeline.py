@@ -25,7 +25,7 @@ from segpipe.bench.loops import BATCH, KINDS, LOOPS, Job, images_per_second
 from segpipe.bench.processes import Watch, cores_between
 from segpipe.engine import worker_environment
 from segpipe.errors import InputError, SpecError
-from segpipe.execution import Progress
+from segpipe.progress import Progress
 from segpipe.provenance.tally import add_seconds
 from segpipe.readers import Reader, list_collection
 from segpipe.readers.names import split_uri

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bars
 
 if TYPE_CHECKING:
-    from segpipe.execution import Progress
+    from segpipe.progress import Progress
     from segpipe.records import RunSummary
     from segpipe.training import Trained, TrainingProgress
 
@@ -21,18 +21,25 @@ Observer = Callable[["Progress"], None]
 
 
 @contextmanager
-def progress_display(console: Console) -> Iterator[Observer]:
-    """A bar on a terminal; elsewhere, as in a nightly log, a line for every tenth of the work."""
+def progress_display(
+    console: Console, first: str = "starting workers", doing: str = "segmenting"
+) -> Iterator[Observer]:
+    """A bar on a terminal; elsewhere, as in a nightly log, a line for every tenth of the work.
+
+    Args:
+        first: what is done until there is progress.
+        doing: what is done with images from then on.
+    """
     if not console.is_terminal:
         yield _lines(console)
         return
     with _bars(console) as bars:
-        bar = bars.add_task("starting workers", total=None, rest="")
+        bar = bars.add_task(first, total=None, rest="")
 
         def show(progress: Progress) -> None:
             bars.update(
                 bar,
-                description="segmenting",
+                description=doing,
                 completed=progress.done,
                 total=progress.total,
                 rest=_rest(progress),

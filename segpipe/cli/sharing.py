@@ -50,6 +50,10 @@ def export(
         bool,
         typer.Option("--with-images", help="Of yolo and fiftyone: the pixels of the images too."),
     ] = False,
+    where: Annotated[
+        str | None,
+        typer.Option(help="Only images, or objects, that meet this condition in SQL."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the newest results for other programs.
@@ -64,12 +68,19 @@ def export(
     parquet     one file per table
     ome-zarr    OME-Zarr 0.5: the image and its label images, for napari
 
+    --where takes what stands behind WHERE. If it names a column of objects it chooses these, and
+    images that have one; else images.
+
     \b
     segpipe export results/ --format png --out labels/
     segpipe export results/ --format geojson --out qupath/
     segpipe export results/ --format yolo --with-images --out dataset/
+    segpipe export results/ --format coco --where "score > 0.9 AND area > 50" --out sure/
     """
+    from rich.console import Console
+
     import segpipe
+    from segpipe.cli.console import progress_display
 
     if results and format is not ExportFormat.COCO:
         raise SpecError(f"--results is of --format coco, not of {format.value}")
@@ -78,8 +89,16 @@ def export(
     snapshot: Snapshot = segpipe.open_store(store)
     if run is not None:
         snapshot = snapshot.of_run(run)
+    snapshot = snapshot.of_model(model)
+    if where is not None:
+        from segpipe.export.selection import select
+
+        snapshot = select(snapshot, where)
     write = _exporter(format, results, with_images)
-    summary = write(snapshot.of_model(model), out)
+    with progress_display(Console(stderr=True), "looking", "exporting") as observe:
+        # parquet is two tables copied, not image by image
+        told = {} if format is ExportFormat.PARQUET else {"observe": observe}
+        summary = write(snapshot, out, **told)
     typer.echo(json.dumps(summary.to_dict()) if as_json else summary.to_text())
     if summary.absent:
         raise typer.Exit(1)
@@ -87,7 +106,7 @@ def export(
 
 def _exporter(
     format_: ExportFormat, results: bool, with_images: bool
-) -> Callable[[Snapshot, Path], ExportSummary]:
+) -> Callable[..., ExportSummary]:
     from functools import partial
 
     match format_:

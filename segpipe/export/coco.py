@@ -15,8 +15,9 @@ from segpipe.export.categories import Categories
 from segpipe.export.files import ExportSummary, write_below
 from segpipe.export.images import ImageCopies
 from segpipe.export.naming import Naming
-from segpipe.export.objects import objects_with_masks, ok_images
+from segpipe.export.objects import count_failed, each_image, objects_with_masks, ok_images
 from segpipe.masks.rle import encode
+from segpipe.progress import Observer
 from segpipe.store.snapshot import Snapshot
 
 FILE_NAME = "instances.json"
@@ -27,7 +28,7 @@ _RESULT = ("image_id", "category_id", "segmentation", "bbox", "score")
 Json = dict[str, Any]
 
 
-def export_coco(snapshot: Snapshot, out: Path) -> ExportSummary:
+def export_coco(snapshot: Snapshot, out: Path, observe: Observer | None = None) -> ExportSummary:
     """Write the newest objects of every `ok` image to `OUT/instances.json`.
 
     `file_name` is the image's path in the collection. An annotation holds the full mask, hidden
@@ -40,10 +41,12 @@ def export_coco(snapshot: Snapshot, out: Path) -> ExportSummary:
     Raises:
         SpecError: the file cannot be written.
     """
-    return _export(snapshot, out, FILE_NAME, lambda row: str(row["path"]))
+    return _export(snapshot, out, FILE_NAME, lambda row: str(row["path"]), observe)
 
 
-def export_fiftyone(snapshot: Snapshot, out: Path, with_images: bool = False) -> ExportSummary:
+def export_fiftyone(
+    snapshot: Snapshot, out: Path, with_images: bool = False, observe: Observer | None = None
+) -> ExportSummary:
     """Write a `fiftyone.types.COCODetectionDataset`: `OUT/labels.json`, if wanted `OUT/data/`.
 
     As `export_coco`; `file_name` is a path below `data/`.
@@ -58,11 +61,13 @@ def export_fiftyone(snapshot: Snapshot, out: Path, with_images: bool = False) ->
         data = PurePosixPath("data")
         return str(copies.write(row, data / naming.path_of(row, "")).relative_to(data))
 
-    summary = _export(snapshot, out, "labels.json", place)
+    summary = _export(snapshot, out, "labels.json", place, observe)
     return replace(summary, out=str(out), absent=copies.absent)
 
 
-def export_coco_results(snapshot: Snapshot, out: Path) -> ExportSummary:
+def export_coco_results(
+    snapshot: Snapshot, out: Path, observe: Observer | None = None
+) -> ExportSummary:
     """Write COCO results, as `pycocotools` takes them in `COCO.loadRes`: `OUT/results.json`.
 
     `image_id` and `category_id` are those of `export_coco` for the same images: `OUT/images.json`
@@ -72,15 +77,10 @@ def export_coco_results(snapshot: Snapshot, out: Path) -> ExportSummary:
     Raises:
         SpecError: a file cannot be written.
     """
-    counts = {"images": 0, "objects": 0, "failed": 0}
-    categories = Categories()
+    walk = _Walk(snapshot, lambda row: str(row["path"]), observe)
     out.mkdir(parents=True, exist_ok=True)
-
-    def write_images(results: BinaryIO, file: BinaryIO) -> None:
-        _write(snapshot, file, results, counts, categories, lambda row: str(row["path"]), True)
-
     with tempfile.TemporaryFile(dir=out) as results:
-        write_below(out, PurePosixPath("images.json"), partial(write_images, results))
+        write_below(out, PurePosixPath("images.json"), partial(walk.write, results, True))
         results.seek(0)
 
         def write_results(file: BinaryIO) -> None:
@@ -89,57 +89,62 @@ def export_coco_results(snapshot: Snapshot, out: Path) -> ExportSummary:
             file.write(b"]\n")
 
         write_below(out, PurePosixPath("results.json"), write_results)
-    return _summary(out / "results.json", counts)
+    return walk.summary(out / "results.json")
 
 
 def _export(
-    snapshot: Snapshot, out: Path, name: str, place: Callable[[Json], str]
+    snapshot: Snapshot,
+    out: Path,
+    name: str,
+    place: Callable[[Json], str],
+    observe: Observer | None,
 ) -> ExportSummary:
-    counts = {"images": 0, "objects": 0, "failed": 0}
+    walk = _Walk(snapshot, place, observe)
 
     def write(file: BinaryIO) -> None:
         with tempfile.TemporaryFile(dir=out) as annotations:
-            _write(snapshot, file, annotations, counts, Categories(), place)
+            walk.write(annotations, False, file)
 
     write_below(out, PurePosixPath(name), write)
-    return _summary(out / name, counts)
+    return walk.summary(out / name)
 
 
-def _summary(path: Path, counts: dict[str, int]) -> ExportSummary:
-    return ExportSummary(str(path), counts["images"], counts["objects"], counts["failed"])
+class _Walk:
+    """One walk over a store, which writes images and annotations, and counts them."""
 
+    def __init__(
+        self, snapshot: Snapshot, place: Callable[[Json], str], observe: Observer | None
+    ) -> None:
+        """`place` is the `file_name` of an image."""
+        self._snapshot, self._place, self._observe = snapshot, place, observe
+        self._categories = Categories()
+        self._images = self._objects = 0
 
-def _write(
-    snapshot: Snapshot,
-    file: BinaryIO,
-    annotations: BinaryIO,
-    counts: dict[str, int],
-    categories: Categories,
-    place: Callable[[Json], str],
-    as_results: bool = False,
-) -> None:
-    """Images go to `file` and annotations to a file of their own, in one walk over the store."""
-    file.write(b'{"info": {"description": "made by segpipe"},\n"images": [')
-    for row in snapshot.image_rows():
-        if row["status"] != "ok":
-            counts["failed"] += 1
-            continue
-        image = _image(row, counts["images"] + 1, place(row))
-        _append(file, image, first=counts["images"] == 0)
-        counts["images"] += 1
-        for found in _annotations(snapshot, row, categories):
-            annotation = found | {"id": counts["objects"] + 1, "image_id": counts["images"]}
-            if as_results:
-                annotation = {"score": 1.0} | {
-                    key: annotation[key] for key in _RESULT if key in annotation
-                }
-            _append(annotations, annotation, first=counts["objects"] == 0)
-            counts["objects"] += 1
-    file.write(b'],\n"annotations": [')
-    if not as_results:
-        annotations.seek(0)
-        shutil.copyfileobj(annotations, file)
-    file.write(b'],\n"categories": ' + json.dumps(categories.to_list()).encode() + b"}\n")
+    def summary(self, path: Path) -> ExportSummary:
+        failed = count_failed(self._snapshot)
+        return ExportSummary(str(path), self._images, self._objects, failed)
+
+    def write(self, annotations: BinaryIO, as_results: bool, file: BinaryIO) -> None:
+        """Images go to `file` and annotations to a file of their own, whose text it gets then."""
+        file.write(b'{"info": {"description": "made by segpipe"},\n"images": [')
+        for row in each_image(self._snapshot, self._observe):
+            image = _image(row, self._images + 1, self._place(row))
+            _append(file, image, first=self._images == 0)
+            self._images += 1
+            for found in _annotations(self._snapshot, row, self._categories):
+                annotation = found | {"id": self._objects + 1, "image_id": self._images}
+                if as_results:
+                    annotation = {"score": 1.0} | {
+                        key: annotation[key] for key in _RESULT if key in annotation
+                    }
+                _append(annotations, annotation, first=self._objects == 0)
+                self._objects += 1
+        file.write(b'],\n"annotations": [')
+        if not as_results:
+            annotations.seek(0)
+            shutil.copyfileobj(annotations, file)
+        categories = json.dumps(self._categories.to_list()).encode()
+        file.write(b'],\n"categories": ' + categories + b"}\n")
 
 
 def _append(file: BinaryIO, value: Json, first: bool) -> None:

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 from segpipe.export.files import ExportSummary
 from segpipe.export.objects import objects_with_masks, write_each_image
 from segpipe.masks.outline import Polygon, Ring, outline
+from segpipe.progress import Observer
 from segpipe.report.display import class_colours
 from segpipe.schema import OBJECTS
 from segpipe.store.snapshot import Row, Snapshot
@@ -32,7 +33,7 @@ _MEASURED = tuple(
 """Columns of `objects` with one number."""
 
 
-def export_geojson(snapshot: Snapshot, out: Path) -> ExportSummary:
+def export_geojson(snapshot: Snapshot, out: Path, observe: Observer | None = None) -> ExportSummary:
     """Write the newest objects of every `ok` image: `a/b/c.tif` becomes `OUT/a/b/c.geojson`.
 
     An object is a detection with a Polygon, or a MultiPolygon where it has several parts; its
@@ -42,7 +43,7 @@ def export_geojson(snapshot: Snapshot, out: Path) -> ExportSummary:
     Raises:
         SpecError: a file cannot be written.
     """
-    return write_each_image(snapshot, out, ".geojson", partial(_write, snapshot))
+    return write_each_image(snapshot, out, ".geojson", partial(_write, snapshot), observe)
 
 
 def _write(snapshot: Snapshot, image: Row, file: BinaryIO) -> None:

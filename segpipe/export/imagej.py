@@ -14,6 +14,7 @@ from segpipe.errors import SpecError
 from segpipe.export.files import ExportSummary
 from segpipe.export.objects import objects_with_masks, write_each_image
 from segpipe.masks.outline import Polygon, outline
+from segpipe.progress import Observer
 from segpipe.store.snapshot import Row, Snapshot
 
 _MOVE, _LINE, _CLOSE = 0, 1, 4
@@ -26,7 +27,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The first time that a zip can hold: the same objects give the same bytes."""
 
 
-def export_imagej(snapshot: Snapshot, out: Path) -> ExportSummary:
+def export_imagej(snapshot: Snapshot, out: Path, observe: Observer | None = None) -> ExportSummary:
     """Write the newest objects of every `ok` image: `a/b/c.tif` becomes `OUT/a/b/c.zip`.
 
     An object is a polygon along the edges of its pixels, or a composite one where it has holes or
@@ -39,7 +40,7 @@ def export_imagej(snapshot: Snapshot, out: Path) -> ExportSummary:
     Raises:
         SpecError: a file cannot be written, or an object lies beyond `MAX_COORDINATE`.
     """
-    return write_each_image(snapshot, out, ".zip", partial(_write, snapshot))
+    return write_each_image(snapshot, out, ".zip", partial(_write, snapshot), observe)
 
 
 def _write(snapshot: Snapshot, image: Row, file: BinaryIO) -> None:

@@ -13,14 +13,15 @@ from PIL import Image
 
 from segpipe.export.files import ExportSummary, write_below
 from segpipe.export.naming import CLASSES, Naming
-from segpipe.export.objects import count_failed, ok_images
+from segpipe.export.objects import count_failed, each_image, ok_images
 from segpipe.export.pixels import encode_pixels
+from segpipe.progress import Observer
 from segpipe.store.snapshot import Snapshot
 
 MAX_PNG_LABEL = 0xFFFF
 
 
-def export_labels(snapshot: Snapshot, out: Path) -> ExportSummary:
+def export_labels(snapshot: Snapshot, out: Path, observe: Observer | None = None) -> ExportSummary:
     """Write the newest label image of every `ok` image: `a/b/c.tif` becomes `OUT/a/b/c.png`.
 
     A label image with labels above 65,535 becomes a 32-bit TIFF, `OUT/a/b/c.tif`. Of a semantic
@@ -32,7 +33,7 @@ def export_labels(snapshot: Snapshot, out: Path) -> ExportSummary:
     """
     naming = Naming(ok_images(snapshot), second=CLASSES)
     images = objects = renamed = wide = 0
-    for row in ok_images(snapshot):
+    for row in each_image(snapshot, observe):
         labels = snapshot.label_image(row)
         is_wide = int(labels.max(initial=0)) > MAX_PNG_LABEL
         relative = naming.path_of(row, ".tif" if is_wide else ".png")

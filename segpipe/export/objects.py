@@ -10,6 +10,7 @@ from typing import BinaryIO
 from segpipe.export.files import ExportSummary, write_below
 from segpipe.export.naming import Naming
 from segpipe.masks.of_object import object_mask
+from segpipe.progress import Observer, watched
 from segpipe.records import CroppedMask
 from segpipe.store.snapshot import Row, Snapshot
 
@@ -19,25 +20,36 @@ def ok_images(snapshot: Snapshot) -> Iterator[Row]:
     return (row for row in snapshot.image_rows() if row["status"] == "ok")
 
 
+def each_image(snapshot: Snapshot, observe: Observer | None) -> Iterator[Row]:
+    """As `ok_images`; `observe` hears after each of them where the export stands."""
+    total = sum(1 for _ in ok_images(snapshot)) if observe else 0
+    return watched(ok_images(snapshot), total, observe)
+
+
 def count_failed(snapshot: Snapshot) -> int:
     """Images without a result, which are in no export."""
     return sum(row["status"] != "ok" for row in snapshot.image_rows())
 
 
 def write_each_image(
-    snapshot: Snapshot, out: Path, suffix: str, write: Callable[[Row, BinaryIO], None]
+    snapshot: Snapshot,
+    out: Path,
+    suffix: str,
+    write: Callable[[Row, BinaryIO], None],
+    observe: Observer | None,
 ) -> ExportSummary:
     """A file for each `ok` image: `a/b/c.tif` becomes `OUT/a/b/c` and the suffix.
 
     Args:
         write: writes what is to stand in the file of an image.
+        observe: hears after each image where the export stands.
 
     Raises:
         SpecError: a file cannot be written, or a link below `out` leads out of it.
     """
     naming = Naming(ok_images(snapshot))
     images = objects = 0
-    for row in ok_images(snapshot):
+    for row in each_image(snapshot, observe):
         write_below(out, naming.path_of(row, suffix), partial(write, row))
         images += 1
         objects += row["n_objects"]

@@ -9,7 +9,8 @@ from typing import Any
 from segpipe.errors import InputError
 from segpipe.export.files import ExportSummary, write_folder_below
 from segpipe.export.naming import Naming
-from segpipe.export.objects import count_failed, ok_images
+from segpipe.export.objects import count_failed, each_image, ok_images
+from segpipe.progress import Observer
 from segpipe.report.display import class_colours
 from segpipe.report.overlay import object_colours
 from segpipe.report.picture import read_source
@@ -22,7 +23,9 @@ _PROPERTIES = [
 ]
 
 
-def export_ome_zarr(snapshot: Snapshot, out: Path) -> ExportSummary:
+def export_ome_zarr(
+    snapshot: Snapshot, out: Path, observe: Observer | None = None
+) -> ExportSummary:
     """Write the newest result of every `ok` image: `a/b/c.tif` becomes `OUT/a/b/c.ome.zarr`.
 
     It holds the pixels that were segmented, `labels/objects`, with a colour per object, different
@@ -36,7 +39,7 @@ def export_ome_zarr(snapshot: Snapshot, out: Path) -> ExportSummary:
     naming = Naming(ok_images(snapshot))
     images = objects = 0
     absent: dict[str, str] = {}
-    for row in ok_images(snapshot):
+    for row in each_image(snapshot, observe):
         try:
             pixels = read_source(row).pixels
         except InputError as error:

@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from segpipe.export.files import ExportSummary, write_below
+from segpipe.export.selection import KEY, Selection
 from segpipe.schema import TABLES, arrow_schema
 from segpipe.store.snapshot import Snapshot
 
 _BATCH = 65_536
-_KEY = ("image_id", "run_id", "chunk_id")
 
 
 def export_parquet(snapshot: Snapshot, out: Path) -> ExportSummary:
@@ -28,7 +28,7 @@ def export_parquet(snapshot: Snapshot, out: Path) -> ExportSummary:
     Raises:
         SpecError: a file cannot be written.
     """
-    images = [{name: row[name] for name in (*_KEY, "status")} for row in snapshot.image_rows()]
+    images = [{name: row[name] for name in (*KEY, "status")} for row in snapshot.image_rows()]
     newest = pa.array([_text(row) for row in images], pa.string())
     counts: dict[str, int] = {}
     for table in TABLES:
@@ -39,7 +39,7 @@ def export_parquet(snapshot: Snapshot, out: Path) -> ExportSummary:
 
 
 def _text(row: dict[str, str]) -> str:
-    return "|".join(row[name] for name in _KEY)
+    return "|".join(row[name] for name in KEY)
 
 
 def _write(
@@ -55,5 +55,8 @@ def _write(
 def _batches(snapshot: Snapshot, table: str, newest: pa.Array) -> Iterator[pa.RecordBatch]:
     batches = snapshot.dataset(table).to_batches(batch_size=_BATCH, fragment_readahead=1)
     for batch in batches:
-        keys = pc.binary_join_element_wise(*(batch[name] for name in _KEY), "|")
-        yield batch.filter(pc.is_in(keys, value_set=newest))
+        keys = pc.binary_join_element_wise(*(batch[name] for name in KEY), "|")
+        chosen = pc.is_in(keys, value_set=newest)
+        if table == "objects" and isinstance(snapshot, Selection):
+            chosen = pc.and_(chosen, snapshot.has(batch))
+        yield batch.filter(chosen)

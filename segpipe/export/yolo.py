@@ -12,12 +12,15 @@ from segpipe.export.categories import Categories
 from segpipe.export.files import ExportSummary, write_below
 from segpipe.export.images import ImageCopies
 from segpipe.export.naming import Naming
-from segpipe.export.objects import count_failed, objects_with_masks, ok_images
+from segpipe.export.objects import count_failed, each_image, objects_with_masks, ok_images
 from segpipe.masks.outline import outline, single_ring
+from segpipe.progress import Observer
 from segpipe.store.snapshot import Row, Snapshot
 
 
-def export_yolo(snapshot: Snapshot, out: Path, with_images: bool = False) -> ExportSummary:
+def export_yolo(
+    snapshot: Snapshot, out: Path, with_images: bool = False, observe: Observer | None = None
+) -> ExportSummary:
     """Write `OUT/labels/<image>.txt`, `OUT/data.yaml`, and if wanted `OUT/images/<image>.png`.
 
     A line holds a class index from 0 and the corners of one polygon, as shares of width and
@@ -31,7 +34,7 @@ def export_yolo(snapshot: Snapshot, out: Path, with_images: bool = False) -> Exp
     copies = ImageCopies(out, with_images)
     categories = Categories(first=0)
     images = objects = 0
-    for row in ok_images(snapshot):
+    for row in each_image(snapshot, observe):
         stem = naming.path_of(row, "")
         text = _text(snapshot, row, categories)
         write_below(out, PurePosixPath("labels") / stem.with_name(f"{stem.name}.txt"), text)

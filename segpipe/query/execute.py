@@ -49,7 +49,7 @@ def query(
     """
     result: Future[pa.Table] = Future()
     try:
-        connection = _connect(memory_limit, threads)
+        connection = connect(memory_limit, threads)
     except duckdb.Error as error:
         raise SpecError(f"memory_limit {memory_limit!r}, threads {threads}: {error}") from error
 
@@ -83,7 +83,8 @@ def query(
         _stop(connection, result)
 
 
-def _connect(memory_limit: str, threads: int | None) -> duckdb.DuckDBPyConnection:
+def connect(memory_limit: str = "2GB", threads: int | None = None) -> duckdb.DuckDBPyConnection:
+    """A database in memory that reaches no variable of Python and loads no extension."""
     config: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": memory_limit,
         "max_temp_directory_size": MAX_SPILL,

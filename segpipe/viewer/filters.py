@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from segpipe.errors import SpecError
+from segpipe.query.condition import Level, wrapped
 from segpipe.schema import FLOATS, IMAGES, OBJECTS
-from segpipe.viewer.condition import Level, wrapped
 from segpipe.viewer.index import IMAGE_COLUMNS, OBJECT_COLUMNS
 
 

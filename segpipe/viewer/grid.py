@@ -9,8 +9,8 @@ from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response
 
 from segpipe.provenance.redact import redact_url
+from segpipe.query.condition import Level, check_condition
 from segpipe.viewer.answers import SORTS
-from segpipe.viewer.condition import Level, check_condition
 from segpipe.viewer.filters import MEASURES, Filter, Range, as_query
 from segpipe.viewer.pages import page
 from segpipe.viewer.viewer import Viewer

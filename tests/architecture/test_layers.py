@@ -25,6 +25,7 @@ LAYERS = [
         "measure",
         "overlap",
         "clock",
+        "progress",
         "segmenters.base",
         "segmenters.preprocess",
         "segmenters.splitting",

@@ -15,7 +15,8 @@ from segpipe.bench.loops import BATCH, Job, images_per_second, load, read
 from segpipe.bench.pipeline import measure
 from segpipe.bench.pipeline_report import STAGES, WAITS, PipelineReport
 from segpipe.errors import SpecError
-from segpipe.execution import Progress, planned
+from segpipe.execution import planned
+from segpipe.progress import Progress
 from segpipe.readers import Reader, list_collection
 from segpipe.records import RunSummary
 from segpipe.segmenters.build import build

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +22,7 @@ from segpipe.errors import InputError, Reason, SpecError
 from segpipe.export.coco import export_coco
 from segpipe.export.labels import export_labels
 from segpipe.measure.properties import measure_objects
+from segpipe.readers.collection import list_collection
 from segpipe.records import Chunk, CroppedMask, DecodedImage, Header, ImageRef, Segmentation
 from segpipe.report.evaluate import evaluate_store, format_evaluation
 from segpipe.rows import ChunkTables
@@ -35,14 +38,22 @@ def make_store(
     images: Mapping[str, Segmentation | None],
     classes: tuple[str, ...] = ("background", "cell"),
     root: str = "data",
+    pixels: Path | None = None,
 ) -> Snapshot:
-    """A real store with these results; None is a failed image."""
+    """A real store with these results; None is a failed image.
+
+    Args:
+        pixels: folder where the images, which are black, are really written.
+    """
     semantic = any(found is not None and found.semantic is not None for found in images.values())
     model = ModelSpec(
         name="m", kind="classical", classes=classes, task="semantic" if semantic else "instances"
     )
     spec = SegmentSpec(model=model, options=ClassicalOptions())
-    refs = tuple(ImageRef(f"file:///{root}/{path}", path, 10, 20) for path in images)
+    if pixels is None:
+        refs = tuple(ImageRef(f"file:///{root}/{path}", path, 10, 20) for path in images)
+    else:
+        refs = write_black(pixels, images)
     chunk = Chunk(spec.spec_id, refs)
     attempt = Attempt(create_store(folder), chunk, "run")
     tables = ChunkTables(chunk, spec, "run", attempt, np.uint32)
@@ -53,11 +64,27 @@ def make_store(
             continue
         height, width = found.label_image.shape
         header = Header(height, width, 1, "uint8", "png", "test")
-        image = DecodedImage(np.zeros((height, width, 1), np.uint8), header, "0" * 64)
+        image = DecodedImage(np.zeros((height, width, 1), np.uint8), header, sha256_of(ref))
         measures = measure_objects(found, image.pixels)
         tables.add(ref, image, found, measures, (0.0, 0.0, 0.0))
     tables.commit(set(), {}, {})
     return open_store(folder)
+
+
+def write_black(folder: Path, images: Mapping[str, Segmentation | None]) -> tuple[ImageRef, ...]:
+    for path, result in images.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        if result is None:
+            (folder / path).write_bytes(b"broken")
+        else:
+            Image.fromarray(np.zeros(result.label_image.shape, np.uint8)).save(folder / path)
+    listed = {ref.path: ref for ref in list_collection(str(folder))}
+    return tuple(listed[path] for path in images)
+
+
+def sha256_of(ref: ImageRef) -> str:
+    path = Path(unquote(ref.uri.removeprefix("file://")))
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "0" * 64
 
 
 def found(labels: npt.ArrayLike, **fields: Any) -> Segmentation:

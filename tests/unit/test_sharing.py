@@ -36,6 +36,7 @@ from segpipe.export.tables import export_parquet
 from segpipe.export.yolo import export_yolo
 from segpipe.masks.outline import outline
 from segpipe.masks.paint import paint
+from segpipe.progress import Progress
 from segpipe.query import query
 from segpipe.records import CroppedMask, Instances
 from segpipe.store import create_store, open_store
@@ -45,7 +46,7 @@ from tests.conftest import REPOSITORY
 from tests.nights import Nights
 from tests.unit.test_export import make_store
 
-Export = Callable[[Snapshot, Path], ExportSummary]
+Export = Callable[..., ExportSummary]
 FORMATS: dict[str, Export] = {
     "png": export_labels,
     "coco": export_coco,
@@ -55,7 +56,9 @@ FORMATS: dict[str, Export] = {
     "yolo": export_yolo,
     "fiftyone": export_fiftyone,
     "parquet": export_parquet,
+    "ome-zarr": export_ome_zarr,
 }
+FILE_PER_IMAGE = ["png", "geojson", "imagej-roi", "yolo", "ome-zarr"]
 ODD = 'a/=cmd "quoted" <b> é.png'
 
 
@@ -78,16 +81,17 @@ def overlapping() -> Instances:
 @pytest.fixture(scope="module")
 def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Archive:
     """An image with difficult objects, an empty one, and one that failed."""
-    folder = tmp_path_factory.mktemp("store") / "store"
+    folder = tmp_path_factory.mktemp("store")
     nothing = Instances((), np.empty(0, np.float32), np.empty(0, np.int32))
     made = make_store(
-        folder,
+        folder / "store",
         {
             ODD: paint(overlapping(), (20, 30)),
             "empty.png": paint(nothing, (20, 30)),
             "bad.png": None,
         },
         classes=("background", "cell", "debris, old"),
+        pixels=folder / "images",
     )
     return Archive(made.files)
 
@@ -132,10 +136,10 @@ def test_twice_gives_the_same_bytes_and_nothing_more(
     first = content()
     FORMATS[name](snapshot, tmp_path)
     assert content() == first
-    assert not any(".partial" in path for path in first)
+    assert not any(".partial" in path or ".old" in path for path in first)
 
 
-@pytest.mark.parametrize("name", ["png", "geojson", "imagej-roi", "yolo"])
+@pytest.mark.parametrize("name", FILE_PER_IMAGE)
 def test_a_link_that_leads_out_is_refused(name: str, snapshot: Archive, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     out = tmp_path / "out"
@@ -159,15 +163,29 @@ def test_no_folder_is_made_where_a_link_leads_out(nights: Archive, tmp_path: Pat
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["png", "geojson", "imagej-roi", "yolo"])
+@pytest.mark.parametrize("name", FILE_PER_IMAGE)
 def test_no_two_images_share_a_file_and_no_name_is_too_long(name: str, tmp_path: Path) -> None:
     nothing = Instances((), np.empty(0, np.float32), np.empty(0, np.int32))
     paths = ["x.tif", *(f"x.{end}/y.tif" for end in ("geojson", "zip", "txt", "png"))]
-    paths += ["n" * length + ".tif" for length in (230, 240, 246, 251)]
-    snapshot = make_store(tmp_path / "store", {path: paint(nothing, (2, 2)) for path in paths})
+    paths += [f"x.ome.zarr/{'n' * length}.tif" for length in (230, 240, 246, 251)]
+    images = {path: paint(nothing, (2, 2)) for path in paths}
+    snapshot = make_store(tmp_path / "store", images, pixels=tmp_path / "images")
     FORMATS[name](snapshot, tmp_path / "out")
-    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    if name == "ome-zarr":
+        files = [path.parent for path in (tmp_path / "out").rglob("labels") if path.is_dir()]
+    else:
+        files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert len(files) == len(paths) + (name == "yolo")
+
+
+@pytest.mark.parametrize("name", set(FORMATS) - {"parquet"})
+def test_after_each_image_is_told_how_many_are_left(
+    name: str, snapshot: Archive, tmp_path: Path
+) -> None:
+    heard: list[Progress] = []
+    FORMATS[name](snapshot, tmp_path, observe=heard.append)
+    assert [(one.done, one.total) for one in heard] == [(1, 2), (2, 2)]
+    assert heard[-1].seconds_left == 0
 
 
 @pytest.mark.parametrize("name", FORMATS)

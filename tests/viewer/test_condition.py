@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from segpipe.errors import SpecError
+from segpipe.query.condition import check_condition
 from segpipe.store import open_store
-from segpipe.viewer.condition import check_condition
 from segpipe.viewer.index import Index
 from tests.viewer.archive import Archive
 

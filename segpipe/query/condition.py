@@ -1,4 +1,4 @@
-"""The WHERE box: a condition of a person, which must stay one when it stands in a query of ours."""
+"""A condition of a person, which must stay one when it stands in a query of ours."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ MAX_CHARACTERS = 4000
 _BARE = "SELECT 1 FROM images WHERE {}\n"
 
 
-def check_condition(connection: duckdb.DuckDBPyConnection, where: str) -> Level:
+def check_condition(
+    connection: duckdb.DuckDBPyConnection, where: str, objects: str = "objects"
+) -> Level:
     """What a condition is about: `images`, or `objects` if it names a column of theirs.
 
     It is parsed twice, bare and in parentheses, and has to be the same condition both times, at
@@ -25,6 +27,7 @@ def check_condition(connection: duckdb.DuckDBPyConnection, where: str) -> Level:
 
     Args:
         connection: with the views `images` and `objects`.
+        objects: what a condition on objects may be about: a view, or a query in parentheses.
 
     Raises:
         SpecError: it is no such condition; says why.
@@ -45,7 +48,7 @@ def check_condition(connection: duckdb.DuckDBPyConnection, where: str) -> Level:
         connection.execute(_select("images", where) + " LIMIT 0")
     except duckdb.BinderException:
         try:
-            connection.execute(_select("objects", where) + " LIMIT 0")
+            connection.execute(_select(objects, where) + " LIMIT 0")
         except duckdb.Error as error:
             raise SpecError(_short(error)) from error
         return "objects"
