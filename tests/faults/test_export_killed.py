@@ -5,18 +5,24 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import shutil
 import signal
+import sys
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 
 from segpipe.errors import SpecError
 from segpipe.export.files import write_folder_below
+from segpipe.store import open_store
 from tests.faults.injected import FaultyDisk, KillAt
+from tests.unit.test_export import found, make_store, squares
+from tests.unit.test_sharing import FORMATS
 
 # A fresh process each time, forked from a clean one that has the imports done.
 SPAWN = multiprocessing.get_context("forkserver")
-SPAWN.set_forkserver_preload(["tests.faults.warm"])
+SPAWN.set_forkserver_preload(["tests.faults.warm", "tests.unit.test_sharing"])
 
 NAME = PurePosixPath("a", "one.ome.zarr")
 Content = dict[str, str]
@@ -93,3 +99,74 @@ def test_a_file_with_the_name_of_a_folder_is_left_alone(tmp_path: Path) -> None:
         replace(tmp_path, FaultyDisk, NEW, k=1000)
     assert [path.name for path in (tmp_path / "a").iterdir()] == [NAME.name]
     assert (tmp_path / NAME).read_text() == "mine"
+
+
+# --- all formats --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The same images, with other objects in the second store; a name more and a name less."""
+    folder = tmp_path_factory.mktemp("stores")
+    for name, corner in (("old", (1, 1)), ("new", (10, 20))):
+        images = {path: found(squares(corner)) for path in ("a/1.png", "b.png", f"{name}.png")}
+        make_store(folder / name, images, pixels=folder / "images")
+    return folder / "old", folder / "new"
+
+
+def export(name: str, store: Path, out: Path, k: int) -> None:
+    """Export, and be killed at the k-th time that something below `out` is touched."""
+    snapshot = open_store(store)
+    kill = KillAt(k)
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event.startswith(("open", "os.", "shutil.")) and str(out) in str(arguments[0]):
+            kill(event, "")
+
+    sys.addaudithook(hook)
+    FORMATS[name](snapshot, out)
+
+
+def in_a_process(*arguments: Any) -> int | None:
+    process = SPAWN.Process(target=export, args=arguments)
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+def visible(out: Path) -> dict[str, dict[str, bytes]]:
+    """What other programs find: a name, and the files that belong to it."""
+    names: dict[str, dict[str, bytes]] = {}
+    for path in sorted(out.rglob("*")):
+        parts = path.relative_to(out).parts
+        if path.is_dir() or any(part.startswith(".") for part in parts):
+            continue
+        whole = next((n for n, part in enumerate(parts, 1) if part.endswith(".ome.zarr")), None)
+        names.setdefault("/".join(parts[:whole]), {})["/".join(parts)] = path.read_bytes()
+    return names
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_whatever_has_a_name_is_whole(name: str, stores: tuple[Path, Path], tmp_path: Path) -> None:
+    old_store, new_store = stores
+    assert in_a_process(name, old_store, tmp_path / "old", -1) == 0
+    assert in_a_process(name, new_store, tmp_path / "new", -1) == 0
+    old, new = visible(tmp_path / "old"), visible(tmp_path / "new")
+    assert old != new
+    kills, k, code = 0, 0, None
+    while code != 0:
+        out = tmp_path / "out"
+        shutil.copytree(tmp_path / "old", out)
+        code = in_a_process(name, new_store, out, k)
+        assert code in (0, -signal.SIGKILL)
+        now = visible(out)
+        assert set(old) <= set(now) <= set(old) | set(new)
+        for what, files in now.items():
+            assert files in (old.get(what), new.get(what)), f"{what}, killed at {k}"
+        # The next export does not mind what the kill left.
+        if code != 0:
+            assert in_a_process(name, new_store, out, -1) == 0
+        assert visible(out) == old | new
+        shutil.rmtree(out)
+        kills, k = kills + 1, 2 * k + 1
+    assert kills > 3
