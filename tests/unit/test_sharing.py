@@ -10,6 +10,7 @@ import uuid
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -20,9 +21,10 @@ import zarr
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
+from scipy.ndimage import binary_dilation
 from shapely.geometry import Point, shape
 from shapely.prepared import prep
-from skimage.measure import points_in_poly
+from skimage.measure import label, points_in_poly
 
 from segpipe.archive import Archive
 from segpipe.errors import SpecError
@@ -418,10 +420,47 @@ def test_an_object_of_the_ome_zarr_is_at_one_place_in_all_levels(
     assert all(np.abs(np.mean(found, axis=0)).max() <= 0.5 for found in off.values())
 
 
-def test_other_programs_open_the_ome_zarr(nights: Archive, tmp_path: Path) -> None:
+def told_by(script: str, path: Path) -> Any:
+    """What a script of tests/foreign prints, which runs where other libraries are."""
     python = REPOSITORY / ".venv-foreign" / "bin" / "python"
     if not python.exists():
-        pytest.skip("napari-ome-zarr and ome-zarr-models are absent (make .venv-foreign/.ready)")
+        pytest.skip("the libraries of tests/foreign are absent (make .venv-foreign/.ready)")
+    done = subprocess.run(
+        [python, REPOSITORY / "tests" / "foreign" / script, path],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_supervision_reads_the_yolo_dataset(tmp_path: Path) -> None:
+    nothing = Instances((), np.empty(0, np.float32), np.empty(0, np.int32))
+    snapshot = make_store(
+        tmp_path / "store",
+        {"one.png": paint(overlapping(), (20, 30)), "none.png": paint(nothing, (9, 7))},
+        classes=("background", "cell", "debris"),
+        pixels=tmp_path / "images",
+    )
+    export_yolo(snapshot, tmp_path / "out", with_images=True)
+    told = told_by("read_yolo.py", tmp_path / "out")
+    assert told["classes"] == ["cell", "debris"]
+    assert told["images"]["none.png"] == {"size": [9, 7], "objects": []}
+    objects = told["images"]["one.png"]["objects"]
+    assert [one["class"] for one in objects] == [0, 1, 0, 1]
+    masks = masks_of(Archive(snapshot.files), "one.png").values()
+    for one, mask in zip(objects, masks, strict=True):
+        read = np.zeros_like(mask)
+        read[tuple(one["pixels"])] = True
+        # It fills the pixels that the outline runs through too: to the right, below, and a bridge.
+        assert not (mask & ~read).any()
+        if label(mask, connectivity=1, return_num=True)[1] == 1:
+            assert not (read & ~binary_dilation(mask, np.ones((3, 3)))).any()
+        y, x = np.nonzero(mask)
+        box = x.min(), y.min(), x.max() + 1, y.max() + 1
+        assert np.abs(np.subtract(one["box"], box)).max() <= 1
+
+
+def test_other_programs_open_the_ome_zarr(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 255, (300, 601, 3), np.uint8)
     labels = np.zeros((300, 601), np.uint16)
@@ -431,12 +470,7 @@ def test_other_programs_open_the_ome_zarr(nights: Archive, tmp_path: Path) -> No
         "classes": LabelImage((labels > 0).astype(np.uint8), {1: (1, 2, 3)}),
     }
     write_ome_zarr(tmp_path / "large.ome.zarr", "large", pixels, images)
-    script = REPOSITORY / "tests" / "foreign" / "read_ome_zarr.py"
-    done = subprocess.run(
-        [python, script, tmp_path / "large.ome.zarr"], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
+    told = told_by("read_ome_zarr.py", tmp_path / "large.ome.zarr")
     assert told["models"] == ["Image", "Labels", "ImageLabel", "ImageLabel"]
     image, *shown = told["layers"]
     assert (image["kind"], image["sum"]) == ("image", int(pixels.sum()))
