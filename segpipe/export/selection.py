@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from segpipe.geometry import Box
 from segpipe.query.condition import check_condition, wrapped
 from segpipe.query.execute import connect, query
 from segpipe.query.views import create_views
@@ -51,19 +52,19 @@ class Selection(Snapshot):
         rows, labels = super().objects_of(image), self._chosen[_key(image)]
         return rows if labels is None else [row for row in rows if row["label"] in labels]
 
-    def label_image(self, image: Row) -> Labels:
+    def label_image(self, image: Row, part: Box | None = None) -> Labels:
         """The label image; an object that was not chosen is background there."""
-        found, labels = super().label_image(image), self._chosen[_key(image)]
+        found, labels = super().label_image(image, part), self._chosen[_key(image)]
         if labels is None:
             return found
         return np.where(np.isin(found, sorted(labels)), found, np.zeros((), found.dtype))
 
-    def semantic(self, image: Row) -> Labels | None:
+    def semantic(self, image: Row, part: Box | None = None) -> Labels | None:
         """The class image; background outside of the objects that were chosen."""
-        classes = super().semantic(image)
+        classes = super().semantic(image, part)
         if classes is None or self._chosen[_key(image)] is None:
             return classes
-        return np.where(self.label_image(image) > 0, classes, np.zeros((), classes.dtype))
+        return np.where(self.label_image(image, part) > 0, classes, np.zeros((), classes.dtype))
 
     def has(self, objects: pa.RecordBatch) -> pa.Array:
         """Which rows of `objects` were chosen."""
