@@ -21,7 +21,7 @@ from segpipe.store.chunk_results import write_chunk_results
 from segpipe.store.files import Files
 from segpipe.store.plans import read_plan
 from segpipe.store.sums import seal, unseal
-from tests.generated import SPEC, ThresholdSegmenter
+from tests.generated import ThresholdSegmenter
 
 FIRST = datetime(2026, 11, 1, 3, tzinfo=UTC)
 ENVIRONMENT = {
@@ -48,8 +48,12 @@ def squares(seed: int, count: int, side: int) -> np.ndarray:
 class Nights:
     """Nights one after another; each finds the images that were put there before it."""
 
-    def __init__(self, files: Files, images: Path) -> None:
+    def __init__(
+        self, files: Files, images: Path, segmenter: ThresholdSegmenter | None = None
+    ) -> None:
+        """`segmenter` does the next night; the usual one if None."""
         self.files = files
+        self.segmenter = segmenter or ThresholdSegmenter()
         self.images = images
         self.number = 0
 
@@ -89,15 +93,15 @@ class Nights:
         spec = RunSpec(
             source=str(self.images), store=self.files.address, chunk_images=5, retry=retry
         )
-        plans = write_plans(self.files, spec, SPEC.spec_id, run_id, partition_chunks)
+        plans = write_plans(self.files, spec, self.segmenter.spec.spec_id, run_id, partition_chunks)
         runs = [partition_id(run_id, number) for number in range(1, len(plans) + 1)]
         for run, plan in zip(runs, plans, strict=True):
             tally = Tally(
-                process_chunk(chunk, ThresholdSegmenter(), self.files, run)
-                for chunk in read_plan(self.files, run, SPEC.spec_id)
+                process_chunk(chunk, self.segmenter, self.files, run)
+                for chunk in read_plan(self.files, run, self.segmenter.spec.spec_id)
             )
             record = start_record(
-                run, started, spec, SPEC, environment=ENVIRONMENT,
+                run, started, spec, self.segmenter.spec, environment=ENVIRONMENT,
                 device=Device("cpu", device, "fp32"), threads=1, plan=plan,
             )  # fmt: skip
             if not died:

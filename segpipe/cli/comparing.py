@@ -28,7 +28,7 @@ def diff(
     ] = 0.8,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for objects.parquet, images.parquet, and the pictures."),
+        typer.Option(help="Folder for objects, images and classes.parquet, and the pictures."),
     ] = None,
     pictures: Annotated[
         int, typer.Option(min=0, help="Images to draw into --out, the most different first.")
@@ -42,7 +42,8 @@ def diff(
     """Compare two runs object by object: what is the same, changed, lost, gained.
 
     Objects are one where the IoU of their masks is at least --iou. A pair has changed where its
-    class differs or its IoU is below --changed-iou.
+    class differs or its IoU is below --changed-iou. Of models with a class per pixel, Dice of each
+    class is told too.
 
     \b
     segpipe diff results/ latest~1 latest

@@ -12,17 +12,21 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from skimage.measure import label
 
 from segpipe.errors import SpecError
 from segpipe.masks.paint import paint
 from segpipe.masks.rle import encode
-from segpipe.records import CroppedMask, Instances
+from segpipe.records import CroppedMask, DecodedImage, Instances, Segmentation
 from segpipe.report.diff import diff_image
+from segpipe.report.diff.classes import compare_classes
 from segpipe.report.diff.runs import find_results, image_pairs
+from segpipe.spec import ModelSpec
 from segpipe.store import create_store, open_store
+from tests.generated import SPEC, ThresholdSegmenter
 from tests.integration.conftest import Command
 from tests.nights import Nights
 
@@ -235,6 +239,105 @@ def test_a_name_that_is_no_run_is_answered_with_those_there_are(
     code, _, error = segpipe("diff", store, name, "latest")
     assert code == 2
     assert told in error
+
+
+class ClassPerPixel(ThresholdSegmenter):
+    """Pixels above 128 are of class 1, above 180 of class 2."""
+
+    def __init__(self, *classes: str) -> None:
+        model = ModelSpec(name=classes[1], kind="classical", task="semantic", classes=classes)
+        super().__init__(SPEC.model_copy(update={"model": model}))
+
+    def finish(self, raw: np.ndarray, image: DecodedImage) -> Segmentation:
+        grey = image.pixels[..., 0]
+        labels = label((grey > 128).astype(int) + (grey > 180), connectivity=1).astype(np.uint32)
+        count = int(labels.max())
+        return Segmentation(
+            labels,
+            np.full(count, np.nan, np.float32),
+            np.array(
+                [1 + (grey[labels == one] > 180).all() for one in range(1, count + 1)], np.int32
+            ),
+            semantic=((grey > 128).astype(np.uint8) + (grey > 180)),
+        )
+
+
+def test_of_classes_per_pixel_dice_is_told(tmp_path: Path, segpipe: Command) -> None:
+    def paint_image(name: str, *areas: tuple[int, int, int]) -> np.ndarray:
+        image = np.zeros((40, 50), np.uint8)
+        for x, width, value in areas:
+            image[5:15, x : x + width] = value
+        (tmp_path / "images").mkdir(exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "images" / name)
+        return image
+
+    nights = Nights(
+        create_store(tmp_path / "store"),
+        tmp_path / "images",
+        ClassPerPixel("background", "dim", "bright"),
+    )
+    old = {
+        "one.png": paint_image("one.png", (0, 10, 150), (20, 10, 200)),
+        "two.png": paint_image("two.png", (0, 8, 200)),
+    }
+    nights()
+    nights.segmenter = ClassPerPixel("background", "bright", "odd")
+    new = {
+        "one.png": paint_image("one.png", (4, 10, 150), (20, 10, 150)),
+        "two.png": paint_image("two.png", (0, 8, 200)),
+    }
+    nights()
+    # What both know is `bright`: 2 before, 1 after.
+    masks = {
+        name: (old[name] > 180, (new[name] > 128) & (new[name] <= 180))
+        for name in ("one.png", "two.png")
+    }
+    expected = {}
+    for name, (a, b) in masks.items():
+        expected[name] = int(a.sum()), int(b.sum()), int((a & b).sum())
+    before, after, common = np.sum(list(expected.values()), axis=0).tolist()
+
+    out = tmp_path / "out"
+    _, said, _ = segpipe("diff", tmp_path / "store", "dim", "bright", "--out", out, "--json")
+    told = json.loads(said)
+    assert told["dice"] == 2 * common / (before + after)
+    assert told["classes"] == [
+        {
+            "class_name": "bright", "dice": told["dice"],
+            "pixels_before": before, "pixels_after": after, "pixels_common": common,
+        }
+    ]  # fmt: skip
+    rows = pq.read_table(out / "classes.parquet").to_pylist()
+    names = ("pixels_before", "pixels_after", "pixels_common")
+    assert {row["path"]: tuple(row[name] for name in names) for row in rows} == expected
+    dice = {row["path"]: row["dice"] for row in pq.read_table(out / "images.parquet").to_pylist()}
+    assert dice == {row["path"]: row["dice"] for row in rows}
+    assert [(one["path"], one["dice"]) for one in told["most"]] == [("one.png", dice["one.png"])]
+    assert dice["two.png"] == 0
+    _, text, _ = segpipe("diff", tmp_path / "store", "dim", "bright")
+    assert f"{told['dice']:.4f}" in text
+    assert "bright" in text
+
+
+def test_of_objects_alone_there_is_no_dice(store: Path, tmp_path: Path, segpipe: Command) -> None:
+    _, said, _ = segpipe("diff", store, "latest~1", "latest", "--out", tmp_path, "--json")
+    told = json.loads(said)
+    assert (told["classes"], told["dice"]) == ([], None)
+    assert pq.read_table(tmp_path / "classes.parquet").num_rows == 0
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3000))
+@settings(max_examples=20)
+def test_pixels_of_a_class_are_those_with_its_name(seed: int, height: int) -> None:
+    rng = np.random.default_rng(seed)
+    before, after = rng.integers(0, 4, (2, height, 3), dtype=np.uint8)
+    known = ["background", "a", "b", "c"], ["background", "c", "x", "b"]
+    rows = compare_classes(before, after, (known[0], known[1]), ("b", "c"))
+    for row, (one, other) in zip(rows, ((2, 3), (3, 1)), strict=True):
+        masks = before == one, after == other
+        assert (row.before, row.after) == tuple(int(mask.sum()) for mask in masks)
+        assert row.common == int((masks[0] & masks[1]).sum())
+        assert (row.dice is None) == (row.before + row.after == 0)
 
 
 def test_a_models_name_is_its_newest_results(store: Path) -> None:

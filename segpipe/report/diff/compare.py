@@ -12,7 +12,7 @@ from segpipe.errors import InputError
 from segpipe.export.files import write_below
 from segpipe.report.diff.picture import draw_diff
 from segpipe.report.diff.runs import Results, image_pairs
-from segpipe.report.diff.tables import diff_tables
+from segpipe.report.diff.tables import SCHEMAS, diff_tables
 from segpipe.report.diff.totals import MOST, Totals
 from segpipe.store.snapshot import Snapshot
 
@@ -68,7 +68,7 @@ def compare_runs(
                 tables.add(pair)
     if out is None:
         return DiffOutcome(totals, (), {})
-    written = [out / "objects.parquet", out / "images.parquet"]
+    written = [out / f"{name}.parquet" for name in SCHEMAS]
     not_drawn: dict[str, str] = {}
     for pair in totals.most[:pictures]:
         try:

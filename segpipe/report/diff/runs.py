@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from segpipe.errors import SpecError
 from segpipe.query.scratch import scratch
 from segpipe.records import first_partition
+from segpipe.report.diff.classes import ClassDice, compare_classes
 from segpipe.report.diff.image import ImageDiff, diff_image
 from segpipe.store.snapshot import Row, Snapshot
 
@@ -39,12 +40,29 @@ class Results:
     Attributes:
         name: as it was asked for, or found.
         run_ids: whose results they are; the newest result of an image counts.
-        classes: names that their models know.
+        names: run -> the classes that its model knows, by class id.
+        per_pixel: the models give a class to each pixel.
     """
 
     name: str
     run_ids: tuple[str, ...]
-    classes: frozenset[str] = frozenset()
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    per_pixel: bool = False
+
+    @property
+    def classes(self) -> frozenset[str]:
+        """Names that their models know."""
+        return frozenset(name for names in self.names.values() for name in names)
+
+
+def shared_classes(before: Results, after: Results) -> tuple[str, ...]:
+    """Classes whose pixels can be compared: of two models for pixels what both know, by name."""
+    if not (before.per_pixel and after.per_pixel):
+        return ()
+    foreground = (
+        {name for names in one.names.values() for name in names[1:]} for one in (before, after)
+    )
+    return tuple(sorted(set.intersection(*foreground)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,12 +72,14 @@ class ImagePair:
     Attributes:
         before, after: its rows of `images`; None where a result has no such image.
         diff: None where the two cannot be compared, and `problem` says why.
+        classes: of a class per pixel, the pixels of `shared_classes`, in their order.
     """
 
     before: Row | None
     after: Row | None
     diff: ImageDiff | None = None
     problem: str = ""
+    classes: tuple[ClassDice, ...] = ()
 
     @property
     def about(self) -> Row:
@@ -116,8 +136,9 @@ def _model(record: Row) -> Mapping[str, Any]:
 
 def _results(name: str, records: Iterable[Row]) -> Results:
     chosen = list(records)
-    classes = (names for record in chosen for names in _model(record).get("classes", ()))
-    return Results(name, tuple(record["run_id"] for record in chosen), frozenset(classes))
+    names = {one["run_id"]: tuple(_model(one).get("classes", ())) for one in chosen}
+    tasks = {_model(one).get("task") for one in chosen}
+    return Results(name, tuple(names), names, per_pixel=tasks == {"semantic"})
 
 
 def image_pairs(
@@ -130,9 +151,7 @@ def image_pairs(
     Raises:
         SpecError: one of the two has no results any more.
     """
-    compare = partial(
-        _compare, snapshot, iou=iou, changed_iou=changed_iou, classes=before.classes & after.classes
-    )
+    compare = _Comparison(snapshot, before, after, iou, changed_iou)
     columns = ", ".join(_COLUMNS)
     query = _PAIRS.format(
         before=_NEWEST.format(columns=columns, number=1),
@@ -149,15 +168,35 @@ def _there(row: Row | None) -> Row | None:
     return row if row is not None and row["image_id"] is not None else None
 
 
-def _compare(
-    snapshot: Snapshot, before: Row | None, after: Row | None, **thresholds: Any
-) -> ImagePair:
-    if before is None or after is None:
-        return ImagePair(before, after, problem="only after" if before is None else "only before")
-    failed = [w for w, row in (("before", before), ("after", after)) if row["status"] != "ok"]
-    if failed:
-        return ImagePair(before, after, problem=f"failed {' and '.join(failed)}")
-    if (before["height"], before["width"]) != (after["height"], after["width"]):
-        return ImagePair(before, after, problem="another size")
-    diff = diff_image(snapshot, snapshot, before, after, **thresholds)
-    return ImagePair(before, after, diff)
+class _Comparison:
+    """Compares the two rows of an image."""
+
+    def __init__(
+        self, snapshot: Snapshot, before: Results, after: Results, iou: float, changed_iou: float
+    ) -> None:
+        self._snapshot = snapshot
+        self._diff = partial(
+            diff_image, snapshot, snapshot,
+            iou=iou, changed_iou=changed_iou, classes=before.classes & after.classes,
+        )  # fmt: skip
+        self._names = {**before.names, **after.names}
+        self._shared = shared_classes(before, after)
+
+    def __call__(self, before: Row | None, after: Row | None) -> ImagePair:
+        if before is None or after is None:
+            alone = "only after" if before is None else "only before"
+            return ImagePair(before, after, problem=alone)
+        failed = [w for w, row in (("before", before), ("after", after)) if row["status"] != "ok"]
+        if failed:
+            return ImagePair(before, after, problem=f"failed {' and '.join(failed)}")
+        if (before["height"], before["width"]) != (after["height"], after["width"]):
+            return ImagePair(before, after, problem="another size")
+        diff = self._diff(before, after)
+        return ImagePair(before, after, diff, classes=tuple(self._classes(before, after)))
+
+    def _classes(self, before: Row, after: Row) -> list[ClassDice]:
+        one, other = (self._snapshot.semantic(row) for row in (before, after))
+        if not self._shared or one is None or other is None:
+            return []
+        known = self._names[before["run_id"]], self._names[after["run_id"]]
+        return compare_classes(one, other, known, self._shared)

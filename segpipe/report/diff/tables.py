@@ -1,9 +1,9 @@
-"""A comparison as Parquet: a row per object, and a row per image."""
+"""A comparison as Parquet: a row per object, one per image, and one per class of an image."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from segpipe.errors import SpecError
+from segpipe.report.diff.classes import mean_dice
 from segpipe.report.diff.runs import ImagePair
 from segpipe.store.snapshot import Row, Snapshot
 
@@ -37,29 +38,41 @@ IMAGES = pa.schema(
         ("path", pa.string()),
         ("problem", pa.string()),  # why it was not compared; null where it was
         *((name, pa.int32()) for name in ("same", "changed", "lost", "gained")),
+        ("dice", pa.float64()),  # mean over its classes; null where there are none
     ]
 )
+CLASSES = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("path", pa.string()),
+        ("class_name", pa.string()),
+        ("dice", pa.float64()),  # null where the class is in neither
+        *((f"pixels_{name}", pa.int64()) for name in ("before", "after", "common")),
+    ]
+)
+SCHEMAS = {"objects": OBJECTS, "images": IMAGES, "classes": CLASSES}
 _BUFFERED = 65_536
 
 
 @contextmanager
 def diff_tables(out: Path, snapshot: Snapshot) -> Iterator[DiffTables]:
-    """Write `objects.parquet` and `images.parquet` into the folder `out`.
+    """Write `objects.parquet`, `images.parquet` and `classes.parquet` into the folder `out`.
 
     They are whole when the block has ended well, and are not there otherwise.
 
     Raises:
         SpecError: they cannot be written.
     """
-    paths = {name: out / f"{name}.parquet" for name in ("objects", "images")}
+    paths = {name: out / f"{name}.parquet" for name in SCHEMAS}
     partial = {name: path.with_name(f".{path.name}.partial") for name, path in paths.items()}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with (
-            pq.ParquetWriter(partial["objects"], OBJECTS, compression="zstd") as objects,
-            pq.ParquetWriter(partial["images"], IMAGES, compression="zstd") as images,
-        ):
-            tables = DiffTables(snapshot, objects, images)
+        with ExitStack() as stack:
+            writers = {
+                name: stack.enter_context(pq.ParquetWriter(path, SCHEMAS[name], compression="zstd"))
+                for name, path in partial.items()
+            }
+            tables = DiffTables(snapshot, writers)
             yield tables
             tables.flush()
         for name, path in paths.items():
@@ -74,12 +87,10 @@ def diff_tables(out: Path, snapshot: Snapshot) -> Iterator[DiffTables]:
 class DiffTables:
     """Takes image after image; holds a bounded number of rows."""
 
-    def __init__(
-        self, snapshot: Snapshot, objects: pq.ParquetWriter, images: pq.ParquetWriter
-    ) -> None:
+    def __init__(self, snapshot: Snapshot, writers: Mapping[str, pq.ParquetWriter]) -> None:
         self._snapshot = snapshot
-        self._writers = {"objects": objects, "images": images}
-        self._rows: dict[str, list[Row]] = {"objects": [], "images": []}
+        self._writers = writers
+        self._rows: dict[str, list[Row]] = {name: [] for name in writers}
 
     def add(self, pair: ImagePair) -> None:
         about, diff = pair.about, pair.diff
@@ -93,9 +104,10 @@ class DiffTables:
             "lost": len(diff.lost),
             "gained": len(diff.gained),
         }
-        self._rows["images"].append({**image, **counts})
+        self._rows["images"].append({**image, **counts, "dice": mean_dice(pair.classes)})
+        self._rows["classes"] += ({**image, **one.to_dict()} for one in pair.classes)
         self._rows["objects"] += ({**image, **row} for row in self._object_rows(pair))
-        if len(self._rows["objects"]) + len(self._rows["images"]) > _BUFFERED:
+        if sum(map(len, self._rows.values())) > _BUFFERED:
             self.flush()
 
     def flush(self) -> None:

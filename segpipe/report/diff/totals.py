@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from segpipe.report.diff.classes import ClassDice, class_lines, mean_dice, number, together
 from segpipe.report.diff.runs import ImagePair
 
 MOST = 10
@@ -48,6 +49,7 @@ class Totals:
         images: that are in both and were compared.
         unlike: of these, how many have a difference.
         problems: why others were not compared, and how many of them.
+        classes: of a class per pixel, the pixels of all images taken together.
         kept: images to remember, those with the most differences.
     """
 
@@ -57,6 +59,7 @@ class Totals:
     unlike: int = 0
     problems: Counter[str] = field(default_factory=Counter)
     objects: ObjectCounts = field(default_factory=ObjectCounts)
+    classes: tuple[ClassDice, ...] = ()
     kept: int = MOST
     _most: list[ImagePair] = field(default_factory=list)
 
@@ -66,6 +69,8 @@ class Totals:
             return
         self.images += 1
         self.objects.add(pair)
+        if pair.classes:
+            self.classes = together(self.classes, pair.classes)
         if not pair.differences:
             return
         self.unlike += 1
@@ -97,6 +102,8 @@ class Totals:
             "not_compared": dict(sorted(self.problems.items())),
             "objects": asdict(self.objects),
             "share": self.share,
+            "classes": [one.to_dict() for one in self.classes],
+            "dice": mean_dice(self.classes),
             "most": [_line(pair) for pair in self.most],
         }
 
@@ -110,8 +117,10 @@ class Totals:
             f"  {found.before:,} objects before, {found.after:,} after",
             f"  {found.same:,} same, {found.changed:,} changed, {self._one_sided}",
         ]
+        lines += class_lines(self.classes)
         if self.most:
-            lines.append("  changed    lost  gained  image")
+            dice = "    Dice" if self.classes else ""
+            lines.append(f"  changed    lost  gained{dice}  image")
             lines += map(_row, self.most)
         return "\n".join(lines)
 
@@ -120,13 +129,15 @@ def _line(pair: ImagePair) -> dict[str, Any]:
     counts = ObjectCounts()
     counts.add(pair)
     about = pair.about
-    return {"image_id": about["image_id"], "path": about["path"], **asdict(counts)}
+    told = {"image_id": about["image_id"], "path": about["path"], **asdict(counts)}
+    return {**told, "dice": mean_dice(pair.classes)} if pair.classes else told
 
 
 def _row(pair: ImagePair) -> str:
     one = _line(pair)
     counts = f"{one['changed']:7,} {one['lost']:7,} {one['gained']:7,}"
-    return f"  {counts}  {_legible(one['path'])}"
+    dice = f" {number(one['dice'])}" if pair.classes else ""
+    return f"  {counts}{dice}  {_legible(one['path'])}"
 
 
 def _legible(path: str) -> str:
