@@ -50,14 +50,18 @@ def diff(
     segpipe diff results/ classical unet-nuclei --out changes/
     segpipe diff results/ 20261124T03 20261125T03 --fail-above 0.02
     """
+    from rich.console import Console
+
     import segpipe
+    from segpipe.cli.console import progress_display
     from segpipe.report.diff.compare import compare_runs
     from segpipe.report.diff.runs import find_results
 
     snapshot = segpipe.open_store(store)
     records = snapshot.records()
     old, new = (find_results(snapshot, name, records) for name in (before, after))
-    outcome = compare_runs(snapshot, old, new, iou, changed_iou, out, pictures)
+    with progress_display(Console(stderr=True), "pairing images", "comparing") as observe:
+        outcome = compare_runs(snapshot, old, new, iou, changed_iou, out, pictures, observe)
     if as_json:
         typer.echo(json.dumps(outcome.to_dict()))
     else:

@@ -20,6 +20,7 @@ from skimage.measure import label
 from segpipe.errors import SpecError
 from segpipe.masks.paint import paint
 from segpipe.masks.rle import encode
+from segpipe.progress import Progress
 from segpipe.records import CroppedMask, DecodedImage, Instances, Segmentation
 from segpipe.report.diff import diff_image
 from segpipe.report.diff.classes import compare_classes
@@ -174,6 +175,18 @@ def test_every_image_of_either_run_is_told_once(store: Path) -> None:
         "larger.png": (1, 1, 0, 0),
         "<b>.png": (1, 0, 1, 0),
     }
+
+
+def test_after_each_image_is_told_how_many_are_left(store: Path, segpipe: Command) -> None:
+    snapshot = open_store(store)
+    before, after = find_results(snapshot, "latest~1"), find_results(snapshot, "latest")
+    heard: list[Progress] = []
+    pairs = list(image_pairs(snapshot, before, after, 0.5, 0.8, heard.append))
+    assert [(one.done, one.total) for one in heard] == [(k, 7) for k in range(1, 8)]
+    assert len(pairs) == 7
+    _, _, error = segpipe("diff", store, "latest~1", "latest")
+    assert "7 of 7 images" in error
+    assert "0:00:00 left" in error
 
 
 def test_the_command_tells_writes_and_draws(store: Path, tmp_path: Path, segpipe: Command) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from segpipe.errors import InputError
 from segpipe.export.files import write_below
+from segpipe.progress import Observer
 from segpipe.report.diff.picture import draw_diff
 from segpipe.report.diff.runs import Results, image_pairs
 from segpipe.report.diff.tables import SCHEMAS, diff_tables
@@ -49,12 +50,14 @@ def compare_runs(
     changed_iou: float,
     out: Path | None,
     pictures: int,
+    observe: Observer | None = None,
 ) -> DiffOutcome:
     """Compare all images of two results; see `diff_image` for the thresholds.
 
     Args:
         out: folder for tables and pictures; None for none.
         pictures: how many images are drawn, those with the most differences.
+        observe: hears after each image where the comparison stands.
 
     Raises:
         SpecError: something cannot be written.
@@ -62,7 +65,7 @@ def compare_runs(
     totals = Totals(before.name, after.name, kept=max(MOST, pictures))
     with ExitStack() as stack:
         tables = stack.enter_context(diff_tables(out, snapshot)) if out else None
-        for pair in image_pairs(snapshot, before, after, iou, changed_iou):
+        for pair in image_pairs(snapshot, before, after, iou, changed_iou, observe):
             totals.add(pair)
             if tables is not None:
                 tables.add(pair)

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import pyarrow as pa
+
 from segpipe.errors import SpecError
+from segpipe.progress import Observer, watched
 from segpipe.query.scratch import scratch
 from segpipe.records import first_partition
 from segpipe.report.diff.classes import ClassDice, compare_classes
@@ -142,11 +145,19 @@ def _results(name: str, records: Iterable[Row]) -> Results:
 
 
 def image_pairs(
-    snapshot: Snapshot, before: Results, after: Results, iou: float, changed_iou: float
+    snapshot: Snapshot,
+    before: Results,
+    after: Results,
+    iou: float,
+    changed_iou: float,
+    observe: Observer | None = None,
 ) -> Iterator[ImagePair]:
     """All images that are in either, in the order in which their masks lie.
 
     Memory does not grow with their number.
+
+    Args:
+        observe: hears after each image where the work stands.
 
     Raises:
         SpecError: one of the two has no results any more.
@@ -158,10 +169,18 @@ def image_pairs(
         after=_NEWEST.format(columns=columns, number=2),
     )
     with scratch(snapshot, _COLUMNS) as connection:
-        answer = connection.sql(query, params=[list(before.run_ids), list(after.run_ids)])
-        for batch in answer.to_arrow_reader(_BATCH):
-            for one, other in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                yield compare(_there(one), _there(other))
+        runs = [list(before.run_ids), list(after.run_ids)]
+        counting = f"SELECT count(*) FROM ({query})"  # noqa: S608 - ours
+        ((count,),) = connection.sql(counting, params=runs).fetchall()
+        reader = connection.sql(query, params=runs).to_arrow_reader(_BATCH)
+        for rows in watched(_rows(reader), count, observe):
+            yield compare(*rows)
+
+
+def _rows(reader: pa.RecordBatchReader) -> Iterator[tuple[Row | None, Row | None]]:
+    for batch in reader:
+        for one, other in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            yield _there(one), _there(other)
 
 
 def _there(row: Row | None) -> Row | None:
