@@ -148,8 +148,10 @@ def _write_pictures(
     snapshot: Snapshot, answer: pa.Table, crop: Path | None, overlay: Path | None, margin: int
 ) -> None:
     """Crops and overlays; exit code 1 if something of the answer could not be written."""
-    from segpipe.export.crops import write_crops, write_overlays
+    from segpipe.export.crops import INDEX, write_crops, write_overlays
 
+    if crop is not None and overlay is not None and crop.resolve() == overlay.resolve():
+        raise SpecError(f"--crop and --overlay: both write {crop / INDEX}; give two folders")
     written = []
     if crop is not None:
         written.append(write_crops(snapshot, answer, crop, margin))

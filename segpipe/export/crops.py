@@ -7,6 +7,7 @@ that was segmented, is named in the summary, and the others are written.
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -64,6 +65,9 @@ class PicturesWritten:
 def write_overlays(snapshot: Snapshot, answer: pa.Table, out: Path) -> PicturesWritten:
     """The overlay of each image in an answer: `a/b/c.tif` becomes `OUT/a/b/c.png`.
 
+    `OUT/index.csv` has the rows of the answer, each with the path of its image and the name of its
+    file.
+
     Args:
         answer: with a column `image_id`; `run_id` or `chunk_id` beside it say which result is
             meant, else it is the newest.
@@ -73,13 +77,16 @@ def write_overlays(snapshot: Snapshot, answer: pa.Table, out: Path) -> PicturesW
     """
     written = PicturesWritten(str(out), "overlays")
     wanted = _rows(answer, ("image_id",))
+    index: list[Row] = []
 
-    def write(image: Row, source: DecodedImage, naming: Naming, _: Sequence[Row]) -> None:
+    def write(image: Row, source: DecodedImage, place: Place, rows: Sequence[Row]) -> None:
         picture = draw_row(snapshot, image, source)
-        write_below(out, naming.path_of(image, ".png"), partial(picture.save, format="PNG"))
+        write_below(out, place(".png"), partial(picture.save, format="PNG"))
+        index.extend({"path": image["path"], **row, "overlay": str(place(".png"))} for row in rows)
         written.written += 1
 
     _for_each_image(snapshot, wanted, written, write)
+    _write_index(out, index)
     return written
 
 
@@ -89,7 +96,7 @@ def write_crops(snapshot: Snapshot, answer: pa.Table, out: Path, margin: int) ->
     Object 7 of `a/b/c.tif` becomes `OUT/a/b/c/7.png`, and `7.masked.png`, where all that is not
     the object is transparent. Values are those of the image: 16-bit grey stays so, and is 0
     outside the object; what PNG cannot hold becomes TIFF. `OUT/index.csv` has the rows of the
-    answer, each with the names of its files.
+    answer, each with the path of its image and the names of its files.
 
     Args:
         answer: with the columns `image_id` and `label`; see `write_overlays`.
@@ -102,10 +109,10 @@ def write_crops(snapshot: Snapshot, answer: pa.Table, out: Path, margin: int) ->
     wanted = _rows(answer, ("image_id", "label"))
     index: list[Row] = []
 
-    def write(image: Row, source: DecodedImage, naming: Naming, rows: Sequence[Row]) -> None:
+    def write(image: Row, source: DecodedImage, place: Place, rows: Sequence[Row]) -> None:
         labels = snapshot.label_image(image)
         objects = {one["label"]: one for one in snapshot.objects_of(image)}
-        folder = naming.path_of(image, "")
+        folder = place("")
         for row in rows:
             if (one := objects.get(row["label"])) is None:
                 written.left_out[f"{image['path']}, object {row['label']}"] = "there is none"
@@ -116,13 +123,11 @@ def write_crops(snapshot: Snapshot, answer: pa.Table, out: Path, margin: int) ->
                 path = folder / f"{row['label']}{suffix}{suffix_of(crop)}"
                 write_below(out, path, partial(encode_pixels, crop))
                 files[name] = str(path)
-            index.append({**row, **files})
+            index.append({"path": image["path"], **row, **files})
             written.written += 1
 
     _for_each_image(snapshot, wanted, written, write)
-    if index:
-        table = pa.Table.from_pylist(index)
-        write_below(out, PurePosixPath(INDEX), partial(_write_index, table))
+    _write_index(out, index)
     return written
 
 
@@ -139,7 +144,10 @@ def _rows(answer: pa.Table, needed: Sequence[str]) -> list[Row]:
     return rows
 
 
-Write = Callable[[Row, DecodedImage, Naming, Sequence[Row]], None]
+Place = Callable[[str], PurePosixPath]
+"""The path below OUT that is an image's own, with a suffix."""
+
+Write = Callable[[Row, DecodedImage, Place, Sequence[Row]], None]
 
 
 def _for_each_image(
@@ -149,7 +157,8 @@ def _for_each_image(
     groups: dict[str, list[Row]] = {}
     for row in wanted:
         groups.setdefault(_result(row), []).append(row)
-    naming = Naming(images.values())
+    named = dict(zip(images, _with_own_ids(list(images.values())), strict=True))
+    naming = Naming(named.values())
     order = sorted(images.items(), key=lambda one: (one[1]["mask_array"] or "", one[1]["path"]))
     with Reader(limits_of(*images.values()), isolated=True) as reader:
         for key, image in order:
@@ -162,7 +171,15 @@ def _for_each_image(
                 written.left_out[image["path"]] = error.detail
                 continue
             written.images += 1
-            write(image, source, naming, groups[key])
+            write(image, source, partial(naming.path_of, named[key]), groups[key])
+
+
+def _with_own_ids(images: Sequence[Row]) -> Iterator[Row]:
+    """Rows to be named by: of an image with several results each has an id of its own."""
+    results = Counter(image["image_id"] for image in images)
+    for image in images:
+        own = ".".join(image[name] for name in ("image_id", "run_id", "chunk_id"))
+        yield image if results[image["image_id"]] == 1 else {**image, "image_id": own}
 
 
 def _result(row: Row) -> str:
@@ -219,7 +236,11 @@ def _cut_out(pixels: Pixels, mask: npt.NDArray[np.bool_]) -> Pixels:
     return np.where(mask[..., None], pixels, np.zeros((), pixels.dtype))
 
 
-def _write_index(table: pa.Table, file: BinaryIO) -> None:
-    text = io.TextIOWrapper(file, "utf-8", newline="")
-    format_table(table, "csv", text)
-    text.detach()
+def _write_index(out: Path, rows: Sequence[Row]) -> None:
+    def write(file: BinaryIO) -> None:
+        text = io.TextIOWrapper(file, "utf-8", newline="")
+        format_table(pa.Table.from_pylist(list(rows)), "csv", text)
+        text.detach()
+
+    if rows:
+        write_below(out, PurePosixPath(INDEX), write)

@@ -15,6 +15,7 @@ import segpipe as library
 from segpipe.query import describe, query
 from segpipe.query.views import VIEWS
 from segpipe.store import create_store
+from tests.generated import SPEC, ThresholdSegmenter
 from tests.integration.conftest import Command
 from tests.nights import Nights
 
@@ -101,6 +102,41 @@ def test_overlays_are_written_for_each_image(folder: Path, segpipe: Command) -> 
     assert "6 overlays from 6 images" in said
     assert "it failed: " in said
     assert len(list(out.rglob("*.png"))) == 6
+    archive = library.open_store(folder / "store")
+    index = rows_of(out)
+    assert len(index) == 6
+    for row in index:
+        image = archive.find_image(row["image_id"])
+        assert row["path"] == image["path"]
+        with Image.open(out / row["overlay"]) as drawn:
+            assert drawn.size[0] >= image["width"]
+
+
+def test_each_result_of_an_image_has_a_file_of_its_own(tmp_path: Path, segpipe: Command) -> None:
+    nights = Nights(create_store(tmp_path / "store"), tmp_path / "images")
+    nights.add_images(1)
+    nights()
+    nights.segmenter = ThresholdSegmenter(SPEC.model_copy(update={"batch_images": 2}))
+    nights()
+    for option in ("--overlay", "--crop"):
+        out = tmp_path / option
+        code, _, _ = segpipe("query", tmp_path / "store", "SELECT * FROM objects", option, out)
+        index = rows_of(out)
+        assert code == 0
+        name = option.removeprefix("--")
+        files = {(row["run_id"], row["label"]): row[name] for row in index}
+        results = {row["run_id"] for row in index}
+        assert len(results) == 2
+        assert len(set(files.values())) == (2 if option == "--overlay" else len(index))
+        assert all((out / file).exists() for file in files.values())
+
+
+def test_two_indices_in_one_folder_are_refused(folder: Path, segpipe: Command) -> None:
+    out = folder / "out"
+    code, _, error = segpipe("query", folder / "store", ALL, "--crop", out, "--overlay", out)
+    assert code == 2
+    assert "give two folders" in error
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(
