@@ -13,7 +13,7 @@ from segpipe.flows.messages import alarm
 
 from segpipe.errors import SpecError
 from segpipe.spec import RunSpec
-from segpipe.store.snapshot import open_files
+from segpipe.store.opening import open_files
 from segpipe.store.vigil import remember, sightings
 
 

@@ -57,6 +57,6 @@ def open_store(path: str | Path) -> Archive:
         SpecError: there is no store at `path`.
     """
     from segpipe.archive import Archive
-    from segpipe.store.snapshot import open_files
+    from segpipe.store.opening import open_files
 
     return Archive(open_files(path))

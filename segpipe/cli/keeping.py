@@ -23,7 +23,7 @@ def fsck(store: Store) -> None:
     """
     from segpipe.store.fsck import check_store
     from segpipe.store.gc import find_garbage
-    from segpipe.store.snapshot import open_files
+    from segpipe.store.opening import open_files
 
     files = open_files(store)
     problems = 0
@@ -57,8 +57,8 @@ def gc(
     segpipe gc results/ --grace-hours 1 --delete
     """
     from segpipe.store.gc import collect, find_garbage
+    from segpipe.store.opening import create_store, open_files
     from segpipe.store.recover import recover
-    from segpipe.store.snapshot import create_store, open_files
 
     open_files(store)
     files = create_store(store)
@@ -88,8 +88,8 @@ def compact(store: Store) -> None:
     segpipe compact results/
     """
     from segpipe.store.compaction import compact as copy
+    from segpipe.store.opening import create_store, open_files
     from segpipe.store.recover import recover
-    from segpipe.store.snapshot import create_store, open_files
 
     open_files(store)
     files = create_store(store)
@@ -128,8 +128,8 @@ def forget(
     """
     from segpipe.store.forget import forget as remove
     from segpipe.store.forget import plan_forgetting
+    from segpipe.store.opening import create_store, open_files
     from segpipe.store.recover import recover
-    from segpipe.store.snapshot import create_store, open_files
 
     open_files(store)
     files = create_store(store)

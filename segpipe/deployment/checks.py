@@ -85,7 +85,7 @@ def _source(spec: RunSpec, what: str) -> Check:
 def _store(spec: RunSpec, what: str) -> Check:
     from segpipe.store.addresses import files_at
     from segpipe.store.files import LocalFiles
-    from segpipe.store.snapshot import open_files
+    from segpipe.store.opening import open_files
 
     files = files_at(spec.store)
     if isinstance(files, LocalFiles) and not files.root.exists():

@@ -195,9 +195,7 @@ def _images(snapshot: Snapshot, wanted: Sequence[Row]) -> Iterator[tuple[str, Ro
     """
     ids = pa.array({row["image_id"] for row in wanted}, pa.string())
     found: dict[str, list[Row]] = {}
-    for row in (
-        snapshot.dataset("images").to_table(filter=ds.field("image_id").isin(ids)).to_pylist()
-    ):
+    for row in snapshot.read("images", where=ds.field("image_id").isin(ids)).to_pylist():
         found.setdefault(row["image_id"], []).append(row)
     for key, row in {_result(row): row for row in wanted}.items():
         named = [(name, row[name]) for name in ("run_id", "chunk_id") if row.get(name)]

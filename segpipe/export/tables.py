@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from segpipe.export.files import ExportSummary, write_below
 from segpipe.export.selection import KEY, Selection
 from segpipe.schema import TABLES, arrow_schema
+from segpipe.store.damage import named_damage
 from segpipe.store.snapshot import Snapshot
 
 _BATCH = 65_536
@@ -46,7 +47,10 @@ def _write(
     snapshot: Snapshot, table: str, newest: pa.Array, counts: dict[str, int], file: BinaryIO
 ) -> None:
     counts[table] = 0
-    with pq.ParquetWriter(file, arrow_schema(table), compression="zstd") as writer:
+    with (
+        pq.ParquetWriter(file, arrow_schema(table), compression="zstd") as writer,
+        named_damage(snapshot, table),
+    ):
         for batch in _batches(snapshot, table, newest):
             writer.write_batch(batch)
             counts[table] += len(batch)

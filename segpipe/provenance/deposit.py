@@ -21,6 +21,7 @@ from segpipe.provenance.record import FLOW_FILE, RunRecord
 from segpipe.provenance.runs import read_record
 from segpipe.schema import TABLES, arrow_schema
 from segpipe.store import layout
+from segpipe.store.damage import named_damage
 from segpipe.store.files import Files
 from segpipe.store.leases import is_live, live_runs
 from segpipe.store.snapshot import Snapshot
@@ -93,9 +94,11 @@ def _write_rows(snapshot: Snapshot, run_id: str, folder: Path) -> None:
     """Stream them: memory holds a batch, however many there are."""
     for table in TABLES:
         rows = snapshot.dataset(table).scanner(filter=ds.field("run_id") == run_id)
-        with pq.ParquetWriter(
-            folder / f"{table}.parquet", arrow_schema(table), compression="zstd"
-        ) as writer:
+        path = folder / f"{table}.parquet"
+        with (
+            pq.ParquetWriter(path, arrow_schema(table), compression="zstd") as writer,
+            named_damage(snapshot, table),
+        ):
             for batch in rows.to_batches():
                 if batch.num_rows:
                     writer.write_batch(batch)

@@ -12,9 +12,11 @@ from concurrent.futures import Future, wait
 import duckdb
 import pyarrow as pa
 
-from segpipe.errors import SpecError
+from segpipe.errors import SpecError, StoreError
 from segpipe.query.statement import check_statement
 from segpipe.query.views import VIEWS, Tables, create_views
+from segpipe.schema import TABLES
+from segpipe.store.damage import raise_named
 
 MAX_RESULT_BYTES = 1 << 30
 MAX_SPILL = "10GB"
@@ -63,7 +65,7 @@ def query(
             ):
                 connection.execute("SET temp_directory = ?", [scratch])
                 create_views(connection, snapshot)
-                answer = _answer(connection, sql, parameters or {})
+                answer = _answer(connection, snapshot, sql, parameters or {})
         except BaseException as error:
             result.set_exception(error)
         else:
@@ -98,7 +100,10 @@ def connect(memory_limit: str = "2GB", threads: int | None = None) -> duckdb.Duc
 
 
 def _answer(
-    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, object]
+    connection: duckdb.DuckDBPyConnection,
+    snapshot: Tables,
+    sql: str,
+    parameters: Mapping[str, object],
 ) -> pa.Table:
     try:
         check_statement(connection, sql)
@@ -116,6 +121,11 @@ def _answer(
         table = pa.Table.from_batches(batches, reader.schema)
         return table.rename_columns(_distinct(table.column_names))
     except duckdb.Error as error:
+        for table in TABLES:
+            if f"registered as '{table}' failed" in str(error):  # by Arrow, which names no file
+                raise_named(snapshot, table, error)
+        if "Failed to read file" in str(error):  # by DuckDB, which names it
+            raise StoreError(f"{error}; `segpipe fsck {snapshot.files.address}`") from error
         raise SpecError(f"{error}{_valid_names(connection, sql, error)}") from error
 
 

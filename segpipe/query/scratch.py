@@ -12,6 +12,7 @@ import pyarrow as pa
 from segpipe.errors import StoreError
 from segpipe.query.views import view_files
 from segpipe.store import Snapshot
+from segpipe.store.damage import raise_named
 
 MEMORY = "512MB"
 """For the scratch database."""
@@ -39,6 +40,8 @@ def scratch(snapshot: Snapshot, columns: Sequence[str]) -> Iterator[duckdb.DuckD
             _open_images(connection, snapshot, list(columns))
             yield connection
         except duckdb.Error as error:
+            if "registered as 'filling' failed" in str(error):  # by Arrow, which names no file
+                raise_named(snapshot, "images", error)
             raise StoreError(f"{snapshot.files.address}: its images: {error}") from error
 
 

@@ -13,6 +13,7 @@ import pyarrow.dataset as ds
 
 from segpipe.errors import SpecError, StoreError
 from segpipe.schema import TABLES, TRUTH_MODELS, arrow_schema
+from segpipe.store.damage import Parts
 
 VIEWS = ("images", "objects", "runs", "missing_images", "latest_images", "latest_objects")
 
@@ -56,7 +57,7 @@ _RUNS: tuple[tuple[str, pa.DataType, str, str, tuple[str, ...]], ...] = (
 )  # fmt: skip
 
 
-class Tables(Protocol):
+class Tables(Parts, Protocol):
     """What a query needs of a snapshot: the parts of one consistent set of commits."""
 
     def parquet_files(self, table: str) -> list[Path] | None: ...

@@ -72,7 +72,7 @@ class Overview:
 def overview(snapshot: Snapshot) -> Overview:
     """Count what a snapshot holds: of each image and spec the newest result."""
     columns = ["model", "spec_id", "image_id", "run_id", "status", "reason", "path", "n_objects"]
-    images = snapshot.dataset("images").to_table(columns=columns)
+    images = snapshot.read("images", columns)
     keys = ["spec_id", "image_id"]
     newest = images.group_by(keys).aggregate([("run_id", "max")])
     newest = newest.rename_columns({"run_id_max": "run_id"})

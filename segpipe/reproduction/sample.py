@@ -9,6 +9,7 @@ import pyarrow.dataset as ds
 
 from segpipe.errors import SpecError
 from segpipe.records import digest
+from segpipe.store.damage import named_damage
 from segpipe.store.snapshot import Row, Snapshot
 
 
@@ -33,10 +34,11 @@ def sample_rows(snapshot: Snapshot, run_id: str, count: int, seed: int) -> tuple
             for image_id, chunk_id in zip(*(batch[i].to_pylist() for i in (0, 1)), strict=True):
                 yield digest("sample", seed, image_id), image_id, chunk_id
 
-    chosen = heapq.nsmallest(count, ranked())
+    with named_damage(snapshot, "images"):
+        chosen = heapq.nsmallest(count, ranked())
     if not chosen:
         raise SpecError(f"no results of run {run_id!r} in this store")
     ids = [image_id for _, image_id, _ in chosen]
-    part = snapshot.of_chunks({chunk_id for _, _, chunk_id in chosen}).dataset("images")
-    rows = part.to_table(filter=mine & ds.field("image_id").isin(ids))
+    part = snapshot.of_chunks({chunk_id for _, _, chunk_id in chosen})
+    rows = part.read("images", where=mine & ds.field("image_id").isin(ids))
     return total, rows.sort_by([("path", "ascending"), ("image_id", "ascending")]).to_pylist()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,8 +20,8 @@ from segpipe.errors import SpecError
 from segpipe.geometry import Box
 from segpipe.schema import TRUTH_MODELS, arrow_schema
 from segpipe.store import layout
-from segpipe.store.addresses import files_at
 from segpipe.store.compaction import newest_compaction
+from segpipe.store.damage import named_damage
 from segpipe.store.files import Files, LocalFiles
 from segpipe.store.leases import is_live, live_runs
 from segpipe.store.masks import MaskStack
@@ -63,9 +63,7 @@ class Snapshot:
         Raises:
             SpecError: the run has no results here.
         """
-        rows = self.dataset("images").to_table(
-            columns=["chunk_id"], filter=ds.field("run_id") == run_id
-        )
+        rows = self.read("images", ["chunk_id"], ds.field("run_id") == run_id)
         if not len(rows):
             raise SpecError(
                 f"no results of run {run_id!r} in this store; `segpipe show` lists the runs"
@@ -82,7 +80,7 @@ class Snapshot:
         """
         if model is None:
             return self
-        known = pc.unique(self.dataset("images").to_table(columns=["model"])["model"]).to_pylist()
+        known = pc.unique(self.read("images", ["model"])["model"]).to_pylist()
         if model not in known:
             names = ", ".join(sorted(known)) or "none"
             raise SpecError(f"no results of model {model!r} in this store; it has: {names}")
@@ -121,6 +119,18 @@ class Snapshot:
             format="parquet",
             filesystem=self.files.arrow(),
         )
+
+    def read(
+        self, table: str, columns: Sequence[str] | None = None, where: pc.Expression | None = None
+    ) -> pa.Table:
+        """Rows of `images` or `objects`.
+
+        Raises:
+            StoreError: a part is damaged; names it.
+        """
+        with named_damage(self, table):
+            chosen = None if columns is None else list(columns)
+            return self.dataset(table).to_table(columns=chosen, filter=where)
 
     def records(self) -> list[Row]:
         """The records of all runs, oldest first.
@@ -187,7 +197,7 @@ class Snapshot:
             # A truth that was imported later is no newer result.
             model = pc.coalesce(ds.field("model"), ds.scalar(""))
             where &= ~pc.match_substring_regex(model, f"^{TRUTH_MODELS}$")
-        table = self.dataset("images").to_table(filter=where)
+        table = self.read("images", where=where)
         if latest and len(table):
             newest = table.group_by("image_id").aggregate([("run_id", "max")])
             newest = newest.rename_columns({"run_id_max": "run_id"})
@@ -236,68 +246,8 @@ class Snapshot:
 
     def _read_chunk_objects(self, chunk_id: str) -> pa.Table:
         part = layout.published_part(chunk_id, "objects")
-        return pq.read_table(part, filesystem=self.files.arrow())
-
-
-def open_store(path: str | Path) -> Snapshot:
-    """A snapshot of an existing store, in a folder or at an address such as `s3://bucket/name`.
-
-    Raises:
-        SpecError: there is no store at `path`, or it is of another format version.
-    """
-    return Snapshot(open_files(path))
-
-
-def open_files(path: str | Path) -> Files:
-    """The files of an existing store, after a look at its marker."""
-    files = files_at(path)
-    try:
-        marker = json.loads(files.read(layout.MARKER))
-    except OSError as error:
-        raise SpecError(f"{path}: no segpipe store here ({layout.MARKER} is missing)") from error
-    except ValueError as error:
-        raise SpecError(f"{path}: {layout.MARKER} is damaged: {error}") from error
-    version = marker.get("format_version") if isinstance(marker, dict) else None
-    if version != layout.FORMAT_VERSION and version not in layout.OLDER_VERSIONS:
-        known = ", ".join(map(str, (*layout.OLDER_VERSIONS, layout.FORMAT_VERSION)))
-        raise SpecError(f"{path}: store format {version!r}; this segpipe reads {known}")
-    return files
-
-
-def create_store(path: str | Path) -> Files:
-    """The files of a store at `path`, made there if the folder, or the prefix, is empty.
-
-    Raises:
-        SpecError: the place cannot become a store, since it holds something else.
-    """
-    files = files_at(path)
-    try:
-        found = set(files.names(""))
-    except NotADirectoryError as error:
-        raise SpecError(f"{path}: is a file; a store is a folder") from error
-    if layout.MARKER in found:
-        return _raised(open_files(path))
-    if found - {layout.MASKS}:  # of a store whose making was cut short
-        raise SpecError(f"{path}: holds something else; give a new or an empty folder")
-    try:
-        files.create(f"{layout.MASKS}/zarr.json", layout.MASKS_ROOT)
-        files.sync([layout.MASKS, ""])
-        files.create(layout.MARKER, layout.marker())
-    except OSError as error:
-        raise SpecError(f"{path}: cannot be made: {error.strerror}") from error
-    return files
-
-
-def _raised(files: Files) -> Files:
-    """A store of an older format says from now on that it holds what the newer one may hold.
-
-    All that an older store holds is good as it is; an older segpipe will refuse the store.
-    """
-    found = json.loads(files.read(layout.MARKER))
-    if found["format_version"] != layout.FORMAT_VERSION:
-        oldest = found.get("raised_from", found["format_version"])
-        files.replace(layout.MARKER, layout.marker(raised_from=oldest))
-    return files
+        with named_damage(self.of_chunks([chunk_id]), "objects"):
+            return pq.read_table(part, filesystem=self.files.arrow())
 
 
 def _holds_older_parts(files: Files) -> bool:

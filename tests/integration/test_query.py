@@ -20,7 +20,8 @@ from segpipe.query import format_table, query
 from segpipe.query.views import VIEWS
 from segpipe.schema import arrow_schema
 from segpipe.store.files import LocalFiles
-from segpipe.store.snapshot import Snapshot, create_store
+from segpipe.store.opening import create_store
+from segpipe.store.snapshot import Snapshot
 
 
 def part(root: Path, chunk: str, run: str, images: dict[str, int]) -> None:

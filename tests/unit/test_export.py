@@ -28,7 +28,8 @@ from segpipe.report.evaluate import evaluate_store, format_evaluation
 from segpipe.rows import ChunkTables
 from segpipe.spec import ClassicalOptions, ModelSpec, SegmentSpec
 from segpipe.store.commits import Attempt
-from segpipe.store.snapshot import Snapshot, create_store, open_store
+from segpipe.store.opening import create_store, open_store
+from segpipe.store.snapshot import Snapshot
 
 Labels = npt.NDArray[np.uint32]
 

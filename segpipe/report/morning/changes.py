@@ -39,9 +39,10 @@ def changes_of_count(
         chunk of that result.
     """
     model = pc.coalesce(ds.field("model"), ds.scalar(""))
-    before = snapshot.dataset("images").to_table(
-        columns=["image_id", "chunk_id", "run_id", "n_objects"],
-        filter=(ds.field("status") == "ok")
+    before = snapshot.read(
+        "images",
+        ["image_id", "chunk_id", "run_id", "n_objects"],
+        (ds.field("status") == "ok")
         & (ds.field("run_id") < since)
         & ~pc.match_substring_regex(model, f"^{TRUTH_MODELS}$")
         & ds.field("image_id").isin(images["image_id"].combine_chunks()),
@@ -79,6 +80,8 @@ def _compared(snapshot: Snapshot, shortlist: Iterable[Seen]) -> Iterator[Seen]:
 
 
 def _row(snapshot: Snapshot, image: Seen, chunk_id: str) -> Row:
-    rows = snapshot.of_chunks([chunk_id]).dataset("images")
-    (row,) = rows.to_table(filter=ds.field("image_id") == image.image_id).to_pylist()
+    rows = snapshot.of_chunks([chunk_id]).read(
+        "images", where=ds.field("image_id") == image.image_id
+    )
+    (row,) = rows.to_pylist()
     return dict(row)

@@ -91,7 +91,7 @@ def collect(
     found.absent = len(sizes) - len(tonight.chunk_ids)
     for group in _groups({chunk_id: sizes[chunk_id] for chunk_id in tonight.chunk_ids}):
         part = tonight.of_chunks(group)
-        images = part.dataset("images").to_table(columns=_IMAGES + _NUMBERS)
+        images = part.read("images", _IMAGES + _NUMBERS)
         _add_failed(found, images.filter(ds.field("status") == "failed"))
         ok = images.filter(ds.field("status") == "ok")
         if len(ok):
@@ -144,7 +144,7 @@ def _add_ok(
         What is to be told of the image of a row.
     """
     columns = [*_OBJECTS, *(name for name in counted.names if name not in _OBJECTS)]
-    objects = part.dataset("objects").to_table(columns=columns)
+    objects = part.read("objects", columns)
     owners = pc.index_in(objects["image_id"], value_set=images["image_id"].combine_chunks())
     owner = owners.fill_null(-1).to_numpy().astype(np.int64)
     # null becomes NaN; rounding may have led out of 0..1

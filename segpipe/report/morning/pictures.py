@@ -167,8 +167,10 @@ def _legend(
 
 
 def _row(snapshot: Snapshot, image: Seen) -> Row:
-    rows = snapshot.of_chunks([image.chunk_id]).dataset("images")
-    (row,) = rows.to_table(filter=ds.field("image_id") == image.image_id).to_pylist()
+    rows = snapshot.of_chunks([image.chunk_id]).read(
+        "images", where=ds.field("image_id") == image.image_id
+    )
+    (row,) = rows.to_pylist()
     return dict(row)
 
 
