@@ -24,7 +24,7 @@ from segpipe.errors import SpecError
 from segpipe.planner import write_plans
 from segpipe.progress import Progress
 from segpipe.provenance.environment import describe_environment
-from segpipe.provenance.lineage import told_lineage
+from segpipe.provenance.lineage import Tell, nobody, told_lineage
 from segpipe.provenance.record import (
     FLOW_FILE,
     Device,
@@ -38,7 +38,7 @@ from segpipe.provenance.record import (
     started_at,
 )
 from segpipe.provenance.tally import Tally
-from segpipe.records import Chunk, RunSummary, digest, new_run_id, partition_id
+from segpipe.records import Chunk, Commit, RunSummary, digest, new_run_id, partition_id
 from segpipe.segmenters.catalog import ResolvedModel, resolve
 from segpipe.segmenters.devices import device_count, device_name
 from segpipe.spec import RunSpec, parse
@@ -92,6 +92,7 @@ class Run:
         self._planning = time.perf_counter() - self._clock
         self._tally = Tally()
         self._moved = moved
+        self._tell: Tell = nobody
         self._staff: Future[Staff]
         self._workers: tuple[WorkerKind, ...] = ()
         environment = describe_environment()
@@ -135,9 +136,7 @@ class Run:
         staff = self._staff.result()
         try:
             for commit in run_chunks(staff, self._chunks()):
-                self._tally.add(commit)
-                self._moved()
-                yield self.progress
+                yield self._add(commit)
         finally:
             self._workers = staff.kinds
         staff.dismiss()
@@ -147,9 +146,18 @@ class Run:
         from segpipe.pipeline import process_chunk
 
         for chunk in self._chunks():
-            self._tally.add(process_chunk(chunk, segmenter, self.files, self.run_id))
-            self._moved()
-            yield self.progress
+            yield self._add(process_chunk(chunk, segmenter, self.files, self.run_id))
+
+    def _add(self, commit: Commit) -> Progress:
+        """Count a commit; a lineage server hears of every tenth of the work, the end apart."""
+        before = self._tally.done
+        self._tally.add(commit)
+        self._moved()
+        progress = self.progress
+        tenths = [10 * done // max(1, progress.total) for done in (before, progress.done)]
+        if tenths[0] < tenths[1] < 10:
+            self._tell(replace(self._record, summary=self.summary))
+        return progress
 
     @property
     def progress(self) -> Progress:
@@ -196,8 +204,8 @@ class Run:
         started = datetime.now(UTC) - timedelta(seconds=self._planning)
         self._record = started_at(self._record, started)
         self.write_record()
-        with told_lineage() as tell:
-            tell(self._record)
+        with told_lineage() as self._tell:
+            self._tell(self._record)
             try:
                 yield
             except BaseException as error:
@@ -205,10 +213,10 @@ class Run:
                 status: Status = "failed" if isinstance(error, Exception) else "interrupted"
                 with suppress(OSError):  # of a full disk, which is then what failed
                     self._finish_record(status, error)
-                    tell(self._record)
+                    self._tell(self._record)
                 raise
             self._finish_record("completed")
-            tell(self._record)
+            self._tell(self._record)
 
     def led_by(self, flow: str, flow_run: str, source: bytes) -> None:
         """Before `recorded`: keep the flow that leads this run, its source included."""

@@ -1,10 +1,10 @@
 """Events of a run for a lineage server, OpenLineage (https://openlineage.io), where one is named.
 
 With `OPENLINEAGE_URL` set (and `OPENLINEAGE_API_KEY`, `OPENLINEAGE_ENDPOINT` and
-`OPENLINEAGE_NAMESPACE`, as its clients know them) a run says START when its work begins, and
-COMPLETE, FAIL or ABORT when it ended. A thread of its own sends them: nothing that goes wrong there
-stops a run, or slows it by more than `END_SECONDS` at its end. Without the variable nothing of this
-is imported.
+`OPENLINEAGE_NAMESPACE`, as its clients know them) a run says START when its work begins, RUNNING
+while it goes on, and COMPLETE, FAIL or ABORT when it ended. A thread of its own sends them: nothing
+that goes wrong there stops a run, or slows it by more than `END_SECONDS` at its end. Without the
+variable nothing of this is imported.
 """
 
 from __future__ import annotations
@@ -26,14 +26,17 @@ TIMEOUT_SECONDS = 5.0
 END_SECONDS = 5.0
 """For which a run that has ended waits until its last event is sent."""
 
+Tell = Callable[[RunRecord], None]
+"""Hears where a run stands."""
+
 _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def told_lineage() -> Iterator[Callable[[RunRecord], None]]:
+def told_lineage() -> Iterator[Tell]:
     """Inside the block, what it yields sends a record's state on; nothing without the variable."""
     if not os.environ.get(VARIABLE):
-        yield _nobody
+        yield nobody
         return
     records: queue.SimpleQueue[RunRecord | None] = queue.SimpleQueue()
     thread = threading.Thread(target=_send, args=(records,), name="segpipe-lineage", daemon=True)
@@ -47,8 +50,13 @@ def told_lineage() -> Iterator[Callable[[RunRecord], None]]:
             _log.warning("OpenLineage: no answer in %g s; the run is done without", END_SECONDS)
 
 
-def _nobody(record: RunRecord) -> None:
+def nobody(record: RunRecord) -> None:
     """Who hears a run where no server is named."""
+
+
+def is_on_the_way(record: RunRecord) -> bool:
+    """Whether a record tells of a run that is at work and has done something."""
+    return record.status == "running" and record.summary is not None
 
 
 def _send(records: queue.SimpleQueue[RunRecord | None]) -> None:
@@ -56,6 +64,8 @@ def _send(records: queue.SimpleQueue[RunRecord | None]) -> None:
     told = False
     client = None
     while (record := records.get()) is not None:
+        if is_on_the_way(record) and not records.empty():
+            continue  # a slow server is told what is newer, so that it hears of the end
         try:
             from segpipe.provenance.lineage_events import connect, run_event
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -33,6 +34,7 @@ from openlineage.client.facet_v2 import (
 )
 from openlineage.client.transport.http import HttpConfig, HttpTransport, create_token_provider
 
+from segpipe.provenance.lineage import is_on_the_way
 from segpipe.provenance.record import RunRecord
 from segpipe.schema import TABLES, arrow_schema
 
@@ -70,11 +72,12 @@ def run_uuid(run_id: str) -> str:
 
 
 def run_event(record: RunRecord) -> RunEvent:
-    """What a record says of its run, at its start or at its end."""
+    """What a record says of its run: at its start, on its way (with its counts), at its end."""
     model = record.segment_spec["model"]
+    on_the_way = is_on_the_way(record)
     return RunEvent(
-        eventType=_STATES[record.status],
-        eventTime=record.ended or record.started,
+        eventType=RunState.RUNNING if on_the_way else _STATES[record.status],
+        eventTime=_reached(record) if on_the_way else record.ended or record.started,
         producer=_PRODUCER,
         run=Run(run_uuid(record.run_id), _run_facets(record)),
         job=Job(
@@ -85,6 +88,13 @@ def run_event(record: RunRecord) -> RunEvent:
         inputs=list(_inputs(record)),
         outputs=list(_outputs(record)),
     )
+
+
+def _reached(record: RunRecord) -> str:
+    """When a run had what it has, as ISO 8601."""
+    seconds = record.summary.seconds if record.summary else 0.0
+    reached = datetime.fromisoformat(record.started) + timedelta(seconds=seconds)
+    return reached.isoformat(timespec="milliseconds")
 
 
 def _run_facets(record: RunRecord) -> dict[str, RunFacet]:
@@ -139,7 +149,7 @@ def _outputs(record: RunRecord) -> Iterator[OutputDataset]:
     rows = {"images": summary.ok + summary.failed, "objects": summary.objects} if summary else {}
     for table in TABLES:
         statistics: dict[str, OutputDatasetFacet] = {}
-        if table in rows:  # they are counted when the run has ended
+        if table in rows:  # at its start there are none
             statistics["outputStatistics"] = (
                 output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(rows[table])
             )

@@ -29,7 +29,7 @@ from segpipe.execution import planned
 from segpipe.provenance import lineage
 from segpipe.spec import RunSpec
 from segpipe.store import open_store
-from tests.generated import make_collection
+from tests.generated import ThresholdSegmenter, make_collection
 
 
 class Collector(ThreadingHTTPServer):
@@ -39,6 +39,7 @@ class Collector(ThreadingHTTPServer):
 
     def __init__(self, answer: Callable[[BaseHTTPRequestHandler], None]) -> None:
         self.events: list[dict[str, Any]] = []
+        self.heard = threading.Semaphore(0)
         self.keys: list[str | None] = []
         self.paths: list[str] = []
         collector = self
@@ -49,6 +50,7 @@ class Collector(ThreadingHTTPServer):
                 collector.events.append(json.loads(body))
                 collector.keys.append(self.headers["Authorization"])
                 collector.paths.append(self.path)
+                collector.heard.release()
                 answer(self)
 
             def log_message(self, *_: object) -> None:
@@ -141,6 +143,25 @@ def test_a_run_says_when_it_begins_and_what_it_made(
     assert fields["area"]["type"] == "int64"
     assert "hidden parts" in fields["area"]["description"]
     assert all("outputStatistics" not in output["outputFacets"] for output in start["outputs"])
+
+
+def test_a_run_says_how_far_it_is(
+    collector: Collector, spec: RunSpec, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("OPENLINEAGE_URL", collector.url)
+    with planned(spec.model_copy(update={"chunk_images": 1})) as (run,), run.recorded():
+        for number, _ in enumerate(run.process_here(ThresholdSegmenter(run.model.spec)), 1):
+            if number == 1:
+                while len(collector.events) < 2:  # it is heard while the run goes on
+                    assert collector.heard.acquire(timeout=60)
+    start, *on_the_way, complete = collector.events
+    assert (start["eventType"], complete["eventType"]) == ("START", "COMPLETE")
+    assert {event["eventType"] for event in on_the_way} == {"RUNNING"}
+    check(on_the_way[0])
+    times = [datetime.fromisoformat(event["eventTime"]) for event in collector.events]
+    assert times == sorted(times)
+    images = next(one for one in on_the_way[0]["outputs"] if one["name"].endswith("/images"))
+    assert images["outputFacets"]["outputStatistics"]["rowCount"] == 1
 
 
 @pytest.mark.parametrize(
