@@ -122,11 +122,11 @@ def _training_state(progress: TrainingProgress, first_step: int, started: float)
     return "  ".join(parts)
 
 
-def summary_text(summary: RunSummary) -> str:
-    """What a run did, in a few lines; markup-free."""
+def summary_text(summary: RunSummary, done: str = "segmented") -> str:
+    """What a run did, in a few lines; markup-free. `done` is what it did with images."""
     lines = [
         f"run {summary.run_id}",
-        f"  {_count(summary.ok, 'image')} segmented, {_count(summary.objects, 'object')}",
+        f"  {_count(summary.ok, 'image')} {done}, {_count(summary.objects, 'object')}",
     ]
     if summary.failed:
         lines.append(f"  {_count(summary.failed, 'image')} failed: segpipe show {summary.store}")

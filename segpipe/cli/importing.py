@@ -45,11 +45,11 @@ def import_(
     from segpipe.cli.console import progress_display, summary_text
     from segpipe.truth import import_truth
 
-    with progress_display(Console(stderr=True)) as observe:
+    with progress_display(Console(stderr=True), "looking", "importing") as observe:
         summary, crowds = import_truth(segpipe.open_store(store), truth, name, observe)
     if as_json:
         typer.echo(json.dumps({**asdict(summary), "crowds": crowds}))
         return
-    typer.echo(summary_text(summary))
+    typer.echo(summary_text(summary, "imported"))
     if crowds:
         typer.echo(f"  {crowds:,} crowd regions left out: COCO does not tell their objects apart")

@@ -77,7 +77,9 @@ def test_again_nothing_is_done_and_another_truth_is_a_new_result(
     folder: Path, segpipe: Command
 ) -> None:
     truth = label_images(folder)
-    segpipe("import", folder / "store", "--truth", truth)
+    _, text, _ = segpipe("import", folder / "store", "--truth", truth)
+    assert "images imported, " in text
+    assert "segmented" not in text
     _, said, _ = segpipe("import", folder / "store", "--truth", truth, "--json")
     told = json.loads(said)
     assert (told["ok"], told["skipped"]) == (0, 4)
