@@ -13,7 +13,9 @@ from segpipe.errors import SpecError
 
 provenance = typer.Typer(rich_markup_mode=None)
 
-Run = Annotated[str | None, typer.Option(help="Id of a run or its beginning, or `latest`.")]
+_RUN = "Id of a run or its beginning; latest, latest~1."
+
+Run = Annotated[str | None, typer.Option(help=_RUN)]
 
 
 @provenance.command("provenance")
@@ -90,7 +92,7 @@ def how(
 @provenance.command()
 def reproduce(
     store: Store,
-    run: Annotated[str, typer.Argument(help="Id of a run or its beginning, or `latest`.")],
+    run: Annotated[str, typer.Argument(help=f"{_RUN} Of the runs that have results.")],
     images: Annotated[int, typer.Option(min=1, help="In the sample, at most.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Of the sample; the same one every time.")] = 0,
     tolerance: Annotated[
@@ -116,13 +118,15 @@ def reproduce(
     """
     import segpipe
     from segpipe.cli.terminal import quiet_libraries
-    from segpipe.provenance.runs import find_run
+    from segpipe.provenance.runs import find_run, find_run_with_results
     from segpipe.reproduction import reproduce as again
     from segpipe.reproduction.verdict import verdict_text
 
     quiet_libraries()
     snapshot = segpipe.open_store(store)
-    run_id = find_run(snapshot.files, run)
+    run_id = find_run_with_results(snapshot, run)
+    if run_id != find_run(snapshot.files, run):
+        typer.echo(f"{run} of the runs that have results of a model: {run_id}", err=True)
     found = again(snapshot, run_id, images, seed, tolerance, weights, _tell)
     typer.echo(json.dumps(found.to_dict()) if as_json else verdict_text(found))
     if not found.reproduced:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import pyarrow.compute as pc
 
 from segpipe.errors import SpecError
 from segpipe.provenance.chain import Chain, Check, Link
@@ -16,28 +19,60 @@ from segpipe.store.chunk_results import read_chunk_results
 from segpipe.store.files import Files
 from segpipe.store.fsck import check_chunk, check_files
 from segpipe.store.leases import is_live, live_runs
-from segpipe.store.snapshot import Snapshot
+from segpipe.store.snapshot import Snapshot, is_truth
 from segpipe.store.sums import SUMS, sealed_run
 from segpipe.store.tombstones import is_forgotten
 
 RECORD = "record.json"
 
 
+def named_run(runs: Sequence[str], name: str) -> str | None:
+    """The one of several runs that a person means; None if it is none of them.
+
+    Args:
+        runs: ids, oldest first.
+        name: an id, the beginning of one, `latest`, or `latest~1` for the one before.
+
+    Raises:
+        SpecError: it is the beginning of several.
+    """
+    if newest := re.fullmatch(r"latest(?:~(\d+))?", name):
+        back = 1 + int(newest[1] or 0)
+        return runs[-back] if back <= len(runs) else None
+    if name in runs:
+        return name
+    fitting = [run for run in runs if run.startswith(name)]
+    if len(fitting) > 1:
+        few = ", ".join(fitting[:5])
+        raise SpecError(f"{name!r} fits {len(fitting)} runs: {few}; give more of it")
+    return fitting[0] if fitting else None
+
+
 def find_run(files: Files, name: str) -> str:
-    """The id of a run, by itself, by its beginning, or by `latest`.
+    """The id of a run, as `named_run` takes it.
 
     Raises:
         SpecError: there is none, or there are several.
     """
-    runs = sorted(files.names(layout.RUNS))
-    fitting = runs[-1:] if name == "latest" else [run for run in runs if run.startswith(name)]
-    if name in runs:
-        return name
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting:
-        raise SpecError(f"{name!r} fits {len(fitting)} runs: {', '.join(fitting[:5])}")
-    raise SpecError(f"no run {name!r} in this store; `segpipe show` lists them")
+    found = named_run(sorted(files.names(layout.RUNS)), name)
+    if found is None:
+        raise SpecError(f"no run {name!r} in this store; `segpipe show` lists them")
+    return found
+
+
+def find_run_with_results(snapshot: Snapshot, name: str) -> str:
+    """As `find_run`, of the runs with results of a model: `latest` is one that did something.
+
+    Raises:
+        SpecError: there is none, or there are several.
+    """
+    rows = snapshot.read("images", ["run_id"], ~is_truth())
+    runs = sorted(pc.unique(rows["run_id"]).to_pylist())
+    found = named_run(runs, name)
+    if found is None:
+        known = ", ".join(runs[-5:]) or "none"
+        raise SpecError(f"no run {name!r} with results of a model in this store; newest: {known}")
+    return found
 
 
 def read_record(files: Files, run_id: str) -> RunRecord:

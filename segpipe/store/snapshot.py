@@ -195,8 +195,7 @@ class Snapshot:
             where &= ds.field("model") == self.model
         elif latest and not self._of_run:
             # A truth that was imported later is no newer result.
-            model = pc.coalesce(ds.field("model"), ds.scalar(""))
-            where &= ~pc.match_substring_regex(model, f"^{TRUTH_MODELS}$")
+            where &= ~is_truth()
         table = self.read("images", where=where)
         if latest and len(table):
             newest = table.group_by("image_id").aggregate([("run_id", "max")])
@@ -248,6 +247,12 @@ class Snapshot:
         part = layout.published_part(chunk_id, "objects")
         with named_damage(self.of_chunks([chunk_id]), "objects"):
             return pq.read_table(part, filesystem=self.files.arrow())
+
+
+def is_truth() -> pc.Expression:
+    """Of a row of `images`: it is of a truth that was imported."""
+    model = pc.coalesce(ds.field("model"), ds.scalar(""))
+    return pc.match_substring_regex(model, f"^{TRUTH_MODELS}$")
 
 
 def _holds_older_parts(files: Files) -> bool:

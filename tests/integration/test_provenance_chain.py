@@ -11,13 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from segpipe.errors import SpecError
 from segpipe.execution import planned
+from segpipe.export.labels import export_labels
 from segpipe.provenance.chain import Chain
 from segpipe.provenance.installed import installed_code, installed_weights, other_code
-from segpipe.provenance.runs import find_run, list_runs, trace_run
+from segpipe.provenance.runs import find_run, list_runs, named_run, trace_run
 from segpipe.provenance.trace import trace_image, trace_object
 from segpipe.records import digest
 from segpipe.report.origin import chain_text, runs_text
@@ -191,6 +194,21 @@ def test_runs_are_found_by_their_beginning(made: Path) -> None:
         find_run(files, "1999")
 
 
+@given(st.lists(st.text("ab1", min_size=1, max_size=4), unique=True).map(sorted), st.text("ab1"))
+def test_a_run_is_named_by_no_more_than_it_takes(runs: list[str], name: str) -> None:
+    fitting = [run for run in runs if run.startswith(name)]
+    if name in runs:
+        assert named_run(runs, name) == name
+    elif len(fitting) > 1:
+        with pytest.raises(SpecError, match=f"fits {len(fitting)} runs"):
+            named_run(runs, name)
+    else:
+        assert named_run(runs, name) == (fitting[0] if fitting else None)
+    for back in range(len(runs)):
+        assert named_run(runs, f"latest~{back}") == runs[-1 - back]
+    assert named_run(runs, f"latest~{len(runs)}") is None
+
+
 def test_an_older_store_answers_too(tmp_path: Path) -> None:
     zipfile.ZipFile(STORES / "format-1.zip").extractall(tmp_path)
     snapshot = open_store(tmp_path / "store")
@@ -246,6 +264,26 @@ def test_a_run_comes_again_to_the_last_bit(made: Path) -> None:
     assert (found.images, found.count("identical"), found.left_out) == (7, 7, ())
     assert "identical: 7 images" in verdict_text(found)
     assert sorted(path for path in (made / "store").rglob("*")) == before
+
+
+def test_the_latest_run_to_reproduce_is_one_that_did_something(
+    made: Path, copy: Path, segpipe: Command
+) -> None:
+    labels = copy.parent / "labels"
+    export_labels(open_store(copy), labels)
+    assert segpipe("run", made / "images", "--store", copy, "--model", "classical")[0] == 0
+    run_id = max(row["run_id"] for row in open_store(copy).image_rows())
+    assert segpipe("run", made / "images", "--store", copy, "--model", "classical")[0] == 0
+    assert segpipe("import", copy, "--truth", labels)[0] == 0
+    newest = find_run(open_store(copy).files, "latest")
+    assert newest != run_id
+    code, out, said = segpipe("reproduce", copy, "latest", "--images", "2", "--json")
+    assert (code, json.loads(out)["run_id"]) == (0, run_id)
+    assert run_id in said
+    code, _, said = segpipe("reproduce", copy, newest)
+    assert code == 2
+    assert f"no run {newest!r} with results of a model" in said
+    assert run_id in said
 
 
 def test_a_sample_is_the_same_for_the_same_seed(made: Path) -> None:

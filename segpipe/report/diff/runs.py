@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,6 +11,7 @@ import pyarrow as pa
 
 from segpipe.errors import SpecError
 from segpipe.progress import Observer, watched
+from segpipe.provenance.runs import named_run
 from segpipe.query.scratch import scratch
 from segpipe.records import first_partition
 from segpipe.report.diff.classes import ClassDice, compare_classes
@@ -112,20 +112,12 @@ def find_results(snapshot: Snapshot, name: str, records: Iterable[Row] | None = 
     known = snapshot.records() if records is None else records
     records = [record for record in known if record["status"] != "forgotten"]
     runs = list(dict.fromkeys(first_partition(record["run_id"]) for record in records))
-    newest = re.fullmatch(r"latest(?:~(\d+))?", name)
     if any(_model(record).get("name") == name for record in records):
         return _results(name, [one for one in records if _model(one).get("name") == name])
-    if newest:
-        back = int(newest[1] or 0)
-        found = [runs[-1 - back]] if back < len(runs) else []
-    else:
-        found = [run for run in runs if run == name] or [r for r in runs if r.startswith(name)]
-    if len(found) == 1:
-        own = [record for record in records if first_partition(record["run_id"]) == found[0]]
-        return _results(found[0], own)
+    if found := named_run(runs, name):
+        own = [record for record in records if first_partition(record["run_id"]) == found]
+        return _results(found, own)
     models = sorted({str(_model(record)["name"]) for record in records if _model(record)})
-    if found:
-        raise SpecError(f"{name!r} fits {len(found)} runs: {', '.join(found[:5])}; give more of it")
     raise SpecError(
         f"{name!r} is no run of this store, whose newest are {', '.join(runs[-5:]) or 'none'}; nor "
         f"a model with results here: {', '.join(models) or 'none'}; nor `latest`"

@@ -17,8 +17,7 @@ import pyarrow.dataset as ds
 from segpipe.errors import SegpipeError
 from segpipe.report.diff.image import diff_image
 from segpipe.report.morning.candidates import Change, Floats, Seen
-from segpipe.schema import TRUTH_MODELS
-from segpipe.store.snapshot import Row, Snapshot
+from segpipe.store.snapshot import Row, Snapshot, is_truth
 
 SHORTLIST = 24
 """Images whose masks are compared."""
@@ -38,13 +37,12 @@ def changes_of_count(
         (N,) the size of the logarithm of the ratio, NaN where there is no such result; and the
         chunk of that result.
     """
-    model = pc.coalesce(ds.field("model"), ds.scalar(""))
     before = snapshot.read(
         "images",
         ["image_id", "chunk_id", "run_id", "n_objects"],
         (ds.field("status") == "ok")
         & (ds.field("run_id") < since)
-        & ~pc.match_substring_regex(model, f"^{TRUTH_MODELS}$")
+        & ~is_truth()
         & ds.field("image_id").isin(images["image_id"].combine_chunks()),
     )
     before = before.sort_by([("run_id", "ascending"), ("chunk_id", "ascending")])
