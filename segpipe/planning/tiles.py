@@ -1,4 +1,4 @@
-"""An image larger than a worker's memory to tiles: cores that share no pixel, and halos around them.
+"""An image too large for a worker to tiles: cores that share no pixel, and halos around them.
 
 The cores cover each pixel once. Their borders lie on multiples of an alignment, so that a core is
 made of whole shards and two workers never write one file. What is segmented is the grown region,
