@@ -62,7 +62,7 @@ def solid(pixels: np.ndarray) -> bool:
 
 
 def jittered(things: Sequence[Thing], tile: Tile, rng: np.random.Generator) -> Instances:
-    """Each border moves by a pixel, in or out, and each score a little, differently in each tile."""
+    """Borders move by a pixel, in or out, and scores a little, differently in each tile."""
     moved = []
     for thing in things:
         pixels = (shrunk, widened, lambda same: same)[rng.integers(3)](thing.pixels)

@@ -29,7 +29,7 @@ Nature Communications 2024) unites polygons by intersection over the smaller, wh
 what two tiles draw differently; here one tile's view stays.
 """
 
-from segpipe.masks.seams.merge import Merged, Verdict, merge
+from segpipe.masks.seams.merging import Merged, Verdict, merge
 from segpipe.masks.seams.near import SeamObjects, near_seams
 from segpipe.masks.seams.whole import merge_tiles
 

@@ -45,9 +45,10 @@ def link(
 
     First each version finds its counterpart in every other tile: the best pairs by IoU, at least
     `min_iou`, each version in one of them, those of one class before others, since a network may
-    waver; whatever ties, the nearest scores decide. Then what found none may be a fragment: two
-    versions of one class without a counterpart in each other's tile, one at least by
-    `min_inside` in the other.
+    waver; whatever ties, the nearest scores decide. Then a version that found none in a tile may
+    be a fragment of a larger one there, of its class: where at least `min_inside` of it lies in
+    that one, and in what the larger one's own counterpart leaves of it. Nested objects, whose
+    outer ones are counterparts, so are no fragments.
 
     A version that is cut has to share as many pixels as the halo is wide: every object larger
     than the halo that lies in two neighbouring cores does, and a few pixels in a corner say
@@ -71,7 +72,8 @@ def link(
     taken = np.zeros(n_slots, np.bool_)
     _take_best(order[candidate[order]], slots_a, slots_b, taken, counterparts)
 
-    fragments = same_class & (inside >= min_inside) & ~taken[slots_a] & ~taken[slots_b]
+    fragments = same_class & (inside >= min_inside)
+    fragments &= _left_over(pairs, counterparts, taken, slots_a, slots_b, min_inside)
     chosen = linkable & (counterparts | fragments)
     return pairs.a[chosen], pairs.b[chosen]
 
@@ -82,6 +84,27 @@ def _slots(tiles: Int64s, pairs: Pairs) -> tuple[Int64s, Int64s, int]:
     keys = np.concatenate((pairs.a * many + tiles[pairs.b], pairs.b * many + tiles[pairs.a]))
     present, slots = np.unique(keys, return_inverse=True)
     return slots[: len(pairs.a)], slots[len(pairs.a) :], len(present)
+
+
+def _left_over(
+    pairs: Pairs,
+    counterparts: Bools,
+    taken: Bools,
+    slots_a: Int64s,
+    slots_b: Int64s,
+    min_inside: float,
+) -> Bools:
+    """(K,) whether the smaller of a pair has no counterpart, and the larger room for it."""
+    room = np.where(taken, 0.0, np.inf)
+    common = pairs.common[counterparts]
+    room[slots_a[counterparts]] = pairs.seen_a[counterparts] - common
+    room[slots_b[counterparts]] = pairs.seen_b[counterparts] - common
+    a_is_smaller = pairs.seen_a <= pairs.seen_b
+    smaller, larger = (
+        np.where(a_is_smaller, one, other)
+        for one, other in ((slots_a, slots_b), (slots_b, slots_a))
+    )
+    return np.asarray(~taken[smaller] & (min_inside * pairs.common <= room[larger]))
 
 
 @compiled

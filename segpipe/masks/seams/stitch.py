@@ -17,11 +17,10 @@ from segpipe.errors import BudgetError
 from segpipe.geometry import Box
 from segpipe.masks.seams.near import count_in
 from segpipe.masks.seams.packed import X0, X1, Y0, Y1, Bools, Bytes, Int64s, PackedMasks, bit
-from segpipe.planning.memory import gigabytes
 from segpipe.planning.tiles import Tiling
 from segpipe.records import CroppedMask
 
-_SLACK = 2
+_SLACK = 4
 """Pixels by which two tiles may differ on where an object crosses an edge."""
 
 
@@ -33,10 +32,10 @@ def stitch(
     Args:
         tiles: the number of each piece's tile.
         pieces: in image coordinates.
-        limit: bytes that the mask may take, one for each pixel of its box.
+        limit: pixels of the box of the whole, each a byte of memory.
 
     Raises:
-        BudgetError: it would take more.
+        BudgetError: the box has more.
     """
     parts = [
         part
@@ -48,8 +47,8 @@ def stitch(
     width = max(part.x0 + part.mask.shape[1] for part in parts) - x0
     if height * width > limit:
         raise BudgetError(
-            f"an object of {height} x {width} pixels at ({y0}, {x0}) needs "
-            f"{gigabytes(height * width)} for its mask; allowed are {gigabytes(limit)}: "
+            f"an object of {height} x {width} pixels at ({y0}, {x0}) is put together of "
+            f"{len(parts)} parts: a mask of {height * width} pixels, allowed are {limit}; "
             "segment the image at a lower resolution, or as classes"
         )
     whole = np.zeros((height, width), np.bool_)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from segpipe.masks.seams.merge import Merged, merge
+from segpipe.masks.seams.merging import Merged, merge
 from segpipe.masks.seams.near import near_seams
 from segpipe.planning.tiles import Tile, Tiling
 from segpipe.records import Instances

@@ -33,8 +33,8 @@ from segpipe.records import CroppedMask
 
 T = TypeVar("T", bound=np.generic)
 
-MASK_BYTES = 1 << 28
-"""Of one object that is put together: a box of 16384 x 16384 pixels."""
+MAX_PIXELS = 1 << 28
+"""In the box of one object that is put together, each a byte of memory: 16384 x 16384."""
 
 
 class Verdict(IntEnum):
@@ -97,7 +97,7 @@ def merge(
     seams: Iterable[SeamObjects],
     min_iou: float = 0.5,
     min_inside: float = 0.5,
-    max_mask_bytes: int = MASK_BYTES,
+    max_pixels: int = MAX_PIXELS,
 ) -> Merged:
     """Merge the objects that more than one tile may have seen, in whatever order the tiles come.
 
@@ -106,7 +106,7 @@ def merge(
         seams: of each tile at most once; a tile that is missing has found nothing.
         min_iou: from here on two versions are of one object.
         min_inside: from this share of its pixels on a version without a counterpart is a fragment.
-        max_mask_bytes: see `stitch`.
+        max_pixels: in the box of an object that is put together.
 
     Raises:
         InvariantError: a tile came twice.
@@ -126,7 +126,7 @@ def merge(
     verdicts = _judge(tiling, versions, masks, groups, a, b)
     pieces = np.flatnonzero(verdicts == Verdict.UNITED)
     loose = _loose(tiling, versions, masks.take(pieces), pieces, groups, pairs, grown)
-    united = _unite(tiling, versions, masks, groups, pieces, loose, max_mask_bytes)
+    united = _unite(tiling, versions, masks, groups, pieces, loose, max_pixels)
     return _merged(tiling, parts, versions, masks, verdicts, united)
 
 
