@@ -58,7 +58,7 @@ def widened(pixels: np.ndarray) -> np.ndarray:
 
 def solid(pixels: np.ndarray) -> bool:
     """Whether a pixel more or less at its border leaves an IoU well above 0.8."""
-    return shrunk(pixels).sum() > 0.82 * pixels.sum() > 0.82**2 * widened(pixels).sum()
+    return shrunk(pixels).sum() > 0.85 * pixels.sum() > 0.85**2 * widened(pixels).sum()
 
 
 def jittered(things: Sequence[Thing], tile: Tile, rng: np.random.Generator) -> Instances:

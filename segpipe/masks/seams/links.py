@@ -47,64 +47,76 @@ def link(
     `min_iou`, each version in one of them, those of one class before others, since a network may
     waver; whatever ties, the nearest scores decide. Then a version that found none in a tile may
     be a fragment of a larger one there, of its class: where at least `min_inside` of it lies in
-    that one, and in what the larger one's own counterpart leaves of it. Nested objects, whose
+    that one, and, if that one has a counterpart, in what this leaves of it. Nested objects, whose
     outer ones are counterparts, so are no fragments.
 
-    A version that is cut has to share as many pixels as the halo is wide: every object larger
-    than the halo that lies in two neighbouring cores does, and a few pixels in a corner say
-    nothing. Rims link nothing; but an object whose counterpart is a rim is not a fragment.
+    Where a version is cut, the two have to share as many pixels as the halo is wide: every object
+    larger than the halo that lies in two neighbouring cores does, and a few pixels in a corner say
+    nothing. Nor does what a counterpart leaves there. Rims link nothing; but an object whose
+    counterpart is a rim is not a fragment.
 
     Returns:
         Positions (L,) and (L,) of the versions.
     """
-    iou = pairs.common / (pairs.seen_a + pairs.seen_b - pairs.common)
-    inside = pairs.common / np.minimum(pairs.seen_a, pairs.seen_b)
     cut = versions.cut[pairs.a] | versions.cut[pairs.b]
     same_class = versions.class_ids[pairs.a] == versions.class_ids[pairs.b]
     rims = versions.rims[pairs.a] | versions.rims[pairs.b]
     linkable = ~rims & (~cut | (pairs.common >= halo))
 
-    candidate = (iou >= min_iou) & (same_class | ~cut)
+    slots = _slots(versions.tiles, pairs)
+    iou = pairs.common / (pairs.seen_a + pairs.seen_b - pairs.common)
     apart = np.abs(versions.scores[pairs.a] - versions.scores[pairs.b])
     order = np.lexsort((pairs.b, pairs.a, apart, -iou, ~same_class))
-    slots_a, slots_b, n_slots = _slots(versions.tiles, pairs)
-    counterparts = np.zeros(len(iou), np.bool_)
-    taken = np.zeros(n_slots, np.bool_)
-    _take_best(order[candidate[order]], slots_a, slots_b, taken, counterparts)
+    candidate = (iou >= min_iou) & (same_class | ~cut)
+    counterparts, taken = np.zeros(len(iou), np.bool_), np.zeros(slots.count, np.bool_)
+    _take_best(order[candidate[order]], slots.a, slots.b, taken, counterparts)
 
-    fragments = same_class & (inside >= min_inside)
-    fragments &= _left_over(pairs, counterparts, taken, slots_a, slots_b, min_inside)
-    chosen = linkable & (counterparts | fragments)
+    fragments = _fragments(pairs, cut, slots, counterparts, taken, min_inside)
+    chosen = linkable & (counterparts | (fragments & same_class))
     return pairs.a[chosen], pairs.b[chosen]
 
 
-def _slots(tiles: Int64s, pairs: Pairs) -> tuple[Int64s, Int64s, int]:
-    """A number for each (version, other tile) of the pairs: (K,) of a, (K,) of b, how many."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Slots:
+    """A number for each version and another tile, where it has one place for a counterpart.
+
+    Attributes:
+        a, b: (K,) of the pairs: of a in b's tile, and the other way round.
+        count: how many there are.
+    """
+
+    a: Int64s
+    b: Int64s
+    count: int
+
+
+def _slots(tiles: Int64s, pairs: Pairs) -> _Slots:
     many = int(tiles.max(initial=0)) + 1
     keys = np.concatenate((pairs.a * many + tiles[pairs.b], pairs.b * many + tiles[pairs.a]))
     present, slots = np.unique(keys, return_inverse=True)
-    return slots[: len(pairs.a)], slots[len(pairs.a) :], len(present)
+    return _Slots(slots[: len(pairs.a)], slots[len(pairs.a) :], len(present))
 
 
-def _left_over(
-    pairs: Pairs,
-    counterparts: Bools,
-    taken: Bools,
-    slots_a: Int64s,
-    slots_b: Int64s,
-    min_inside: float,
+def _fragments(
+    pairs: Pairs, cut: Bools, slots: _Slots, counterparts: Bools, taken: Bools, min_inside: float
 ) -> Bools:
-    """(K,) whether the smaller of a pair has no counterpart, and the larger room for it."""
-    room = np.where(taken, 0.0, np.inf)
+    """(K,) whether the smaller of a pair has no counterpart, and lies in what is free of the other.
+
+    Args:
+        cut: (K,) whether one of the pair is.
+        counterparts: (K,).
+        taken: (slots,) whether it has a counterpart.
+    """
+    left = np.zeros(slots.count, np.int64)
     common = pairs.common[counterparts]
-    room[slots_a[counterparts]] = pairs.seen_a[counterparts] - common
-    room[slots_b[counterparts]] = pairs.seen_b[counterparts] - common
+    left[slots.a[counterparts]] = pairs.seen_a[counterparts] - common
+    left[slots.b[counterparts]] = pairs.seen_b[counterparts] - common
     a_is_smaller = pairs.seen_a <= pairs.seen_b
-    smaller, larger = (
-        np.where(a_is_smaller, one, other)
-        for one, other in ((slots_a, slots_b), (slots_b, slots_a))
-    )
-    return np.asarray(~taken[smaller] & (min_inside * pairs.common <= room[larger]))
+    smaller = np.where(a_is_smaller, slots.a, slots.b)
+    larger = np.where(a_is_smaller, slots.b, slots.a)
+    free = ~taken[larger] | (~cut & (min_inside * pairs.common <= left[larger]))
+    inside = pairs.common >= min_inside * np.minimum(pairs.seen_a, pairs.seen_b)
+    return np.asarray(inside & ~taken[smaller] & free)
 
 
 @compiled
