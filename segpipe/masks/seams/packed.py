@@ -70,8 +70,7 @@ def pack(masks: Sequence[CroppedMask]) -> PackedMasks:
         InvariantError: a mask has none.
     """
     crops = loose_boxes(masks)
-    pixels = [readable(mask.mask, np.bool_).ravel() for mask in masks]
-    flat = readable(np.concatenate(pixels) if pixels else np.empty(0), np.bool_)
+    flat = readable(stacked([mask.mask.ravel() for mask in masks], np.bool_), np.bool_)
     boxes, areas = np.empty_like(crops), np.empty(len(crops), np.int64)
     _tighten(flat, crops, boxes, areas)
     if not areas.all():
