@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 from segpipe.errors import BudgetError, InvariantError
 from segpipe.geometry import Box
 from segpipe.masks.seams import Merged, Verdict, merge, merge_tiles, near_seams
+from segpipe.masks.seams.elect import elect
 from segpipe.masks.seams.packed import join, pack
 from segpipe.masks.seams.pairs import find_pairs
 from segpipe.planning.tiles import Tiling, plan_tiles
@@ -174,10 +175,77 @@ def test_an_arm_that_nobody_continues_is_told_though_another_goes_on() -> None:
     assert merged.incomplete.tolist() == [True]
 
 
+def test_pieces_are_put_together_core_by_core_with_the_best_score() -> None:
+    """Where two tiles draw a road differently, each has the say in its own core."""
+    wide, narrow = bar((40, 80), 10, 5, 10, 70), bar((40, 80), 11, 5, 8, 70)
+    left = answer([Thing(wide, 1, 0.5)], TWO[0].grown)
+    right = answer([Thing(narrow, 1, 0.75)], TWO[1].grown)
+    found, _ = pair(left, right)
+    expected = np.where(np.arange(80) < 40, wide, narrow)
+    assert as_set(found) == as_set(answer([Thing(expected, 1, 0.75)], Box(0, 0, 40, 80)))
+
+
+def test_a_line_that_ends_just_over_the_border_is_one_object() -> None:
+    """The right tile has one pixel of it in its core, and both tiles see as many as the halo."""
+    line = Thing(bar((40, 80), 10, 0, 1, 41), 1, 0.5)
+    found, merged = pair(answer([line], TWO[0].grown), answer([line], TWO[1].grown))
+    assert as_set(found) == as_set(answer([line], Box(0, 0, 40, 80)))
+    assert not merged.incomplete.any()
+
+
+def test_a_few_pixels_at_a_corner_join_nothing() -> None:
+    """Tiles across a corner both see a small square; neighbours touch there, and overlap a bit."""
+    tiling = plan_tiles((80, 80), 40, 10)
+    small, large = bar((80, 80), 20, 20, 14, 12), bar((80, 80), 10, 31, 60, 30)
+    found, merged = merge_tiles(
+        tiling,
+        [
+            (tiling[0], answer([Thing(small, 1, 0.5)], tiling[0].grown)),
+            (tiling[3], answer([Thing(large, 1, 0.5)], tiling[3].grown)),
+        ],
+    )
+    assert len(found.masks) == 2
+    assert merged.incomplete.tolist() == [False, True]
+
+
+def test_objects_that_look_the_same_to_both_tiles_are_told_apart_by_their_scores() -> None:
+    """Two roads, one within the other, full height: both fill what both tiles see."""
+    roads = [
+        Thing(bar((40, 80), 0, 5, 40, 70), 1, 0.75),
+        Thing(bar((40, 80), 0, 10, 40, 60), 1, 0.5),
+    ]
+    left, right = (answer(roads, tile.grown) for tile in TWO)
+    backwards = Instances(right.masks[::-1], right.scores[::-1], right.class_ids[::-1])
+    found, _ = pair(left, backwards)
+    assert as_set(found) == as_set(answer(roads, Box(0, 0, 40, 80)))
+
+
 def test_nested_objects_stay_apart_though_one_tile_misses_one_of_them() -> None:
-    outer, inner = disc((40, 80), 20, 38, 12), disc((40, 80), 20, 37, 5)
+    outer, inner = disc((40, 80), 20, 42, 12), disc((40, 80), 20, 36, 5)
     found, _ = pair(instances(outer, inner), instances(outer))
     assert as_set(found) == as_set(instances(outer, inner))
+    road = Thing(bar((40, 80), 10, 5, 12, 70), 1, 0.75)
+    car = Thing(bar((40, 80), 12, 35, 6, 7), 1, 0.5)
+    found, merged = pair(answer([car], TWO[0].grown), answer([road, car], TWO[1].grown))
+    assert as_set(answer([car], Box(0, 0, 40, 80)))[0] in as_set(found)
+    assert (len(found.masks), merged.incomplete.sum()) == (2, 1)
+
+
+def test_what_the_winner_does_not_reach_is_elected_again() -> None:
+    """Of a chain the middle is dropped for the first; the last has nothing to do with that."""
+    tiles, areas = np.array([0, 1, 2]), np.array([9, 8, 7])
+    first, second = np.array([0, 1]), np.array([1, 2])
+    stay, unmet = elect(tiles, np.array([0, 0, 2]), areas, first, second)
+    assert (stay.tolist(), unmet.tolist()) == ([True, False, True], [False] * 3)
+    # The last one calls a tile that has nothing of it left.
+    stay, unmet = elect(tiles, np.array([0, 0, 1]), areas, first, second)
+    assert (stay.tolist(), unmet.tolist()) == ([True, False, False], [False, False, True])
+
+
+def test_a_tie_is_for_the_lower_tile() -> None:
+    for calls in ([3, 5], [5, 3]):
+        stay, _ = elect(*map(np.array, ([5, 3], calls, [7, 7], [0], [1])))
+        assert stay.tolist() == [False, True]
 
 
 def test_an_object_too_large_for_memory_is_refused_with_both_numbers() -> None:
