@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from segpipe.errors import BudgetError, InvariantError
+from segpipe.errors import BudgetError, InvariantError, SpecError
 from segpipe.geometry import Box
 from segpipe.masks.seams import Merged, Verdict, merge, merge_tiles, near_seams
 from segpipe.masks.seams.elect import elect
@@ -282,6 +282,16 @@ def test_what_a_tile_cannot_have_seen_is_refused() -> None:
     seam = near_seams(TWO, TWO[0], instances())
     with pytest.raises(InvariantError, match="twice"):
         merge(TWO, [seam, seam])
+
+
+def test_tiles_without_a_halo_are_refused_for_objects() -> None:
+    bare = plan_tiles((40, 80), 40, 0)
+    with pytest.raises(SpecError, match="halo of 0"):
+        near_seams(bare, bare[0], instances())
+    single = plan_tiles((40, 80), 80, 0)
+    one = instances(bar((40, 80), 0, 5, 40, 70))
+    found, _ = merge_tiles(single, [(single[0], one)])
+    assert as_set(found) == as_set(one)
 
 
 def test_nothing_at_all_merges_to_nothing() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segpipe.compiled import compiled
-from segpipe.errors import InvariantError
+from segpipe.errors import InvariantError, SpecError
 from segpipe.geometry import Box
 from segpipe.masks.seams.packed import (
     X0,
@@ -61,8 +61,14 @@ def near_seams(tiling: Tiling, tile: Tile, objects: Instances) -> SeamObjects:
         objects: in image coordinates, inside `tile.grown`.
 
     Raises:
+        SpecError: tiles without a halo cut objects in two, and nobody could tell.
         InvariantError: a mask reaches out of what the tile sees, or has no pixel.
     """
+    if tiling.halo == 0 and len(tiling) > 1:
+        raise SpecError(
+            f"{len(tiling)} tiles with a halo of 0 pixels: objects need one, larger than they are; "
+            "without it only the connected regions of classes can be joined"
+        )
     crops = loose_boxes(objects.masks)
     if not _inside(crops, tile.grown).all():
         out = objects.masks[int(np.argmin(_inside(crops, tile.grown)))]
