@@ -27,6 +27,8 @@ SPACING = 40
 """Pixels between the discs, on average; as many as the nuclei of a slide at 0.25 um."""
 
 RADII = 6, 16
+"""From the first to below the second, pixels."""
+
 ALIGN = 1024
 _MB = 1e6
 

@@ -19,7 +19,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from segpipe.errors import InvariantError
-from segpipe.planning.tiles import Tile, Tiling
+from segpipe.planning.tiles import Tile, Tiling, check_complete
 
 Int64s = npt.NDArray[np.int64]
 
@@ -87,8 +87,7 @@ def join_faces(
         InvariantError: a tile is missing or came twice.
     """
     ordered = sorted(faces, key=lambda one: one.tile)
-    if [one.tile for one in ordered] != list(range(len(tiling))):
-        raise InvariantError(f"of {len(tiling)} tiles {[one.tile for one in ordered]} came")
+    check_complete(tiling, [one.tile for one in ordered])
     counts = np.array([len(one.class_ids) for one in ordered], np.int64)
     before = np.cumsum(counts) - counts
     touches = [np.empty((2, 0), np.int64)]

@@ -9,13 +9,14 @@ long as the halo exceeds its extent.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from segpipe.errors import BudgetError, SpecError
+from segpipe.errors import BudgetError, InvariantError, SpecError
 from segpipe.geometry import Box
 from segpipe.planning.memory import Budget, gigabytes, image_cost
 from segpipe.records import Header
@@ -141,6 +142,22 @@ def _borders(side: int, steps: int, align: int) -> tuple[int, ...]:
     total = -(-side // align)
     count = -(-total // steps)
     return (*(i * total // count * align for i in range(count)), side)
+
+
+def check_complete(tiling: Tiling, numbers: Sequence[int]) -> None:
+    """Whether every tile came, by number and in order, and none twice.
+
+    Raises:
+        InvariantError: not so; the first number that is wrong is told.
+    """
+    wrong = set(range(len(tiling))) ^ set(numbers) or {
+        number for number, after in pairwise(numbers) if number >= after
+    }
+    if wrong:
+        raise InvariantError(
+            f"of {len(tiling)} tiles {len(numbers)} came: number {min(wrong)} is missing, unknown, "
+            "out of order, or came twice"
+        )
 
 
 def check_halo(halo: int, largest: int) -> None:

@@ -17,7 +17,7 @@ def test_every_object_of_a_slide_comes_once() -> None:
     for slide in (small, large):
         assert slide["merged"] == slide["objects"]
         assert slide["versions"] > slide["objects"] > slide["waiting"] > 0
-        # A bit for each pixel of the boxes, which are of up to 33 x 33 pixels.
-        assert slide["waiting_bytes"] < 140 * slide["waiting"]
+        # A bit for each pixel of the boxes, which are of up to 31 x 31 pixels.
+        assert slide["waiting_bytes"] < 121 * slide["waiting"]
     assert (small["objects"], large["objects"]) == (2000, 6000)
     assert (small["tiles"], large["tiles"]) == (4, 16)

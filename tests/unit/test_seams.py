@@ -51,7 +51,9 @@ def test_tiles_that_disagree_by_a_pixel_neither_lose_nor_double_an_object(
 ) -> None:
     tiling, truth = scene
     rng = np.random.default_rng(seed)
-    found, _ = merge_tiles(tiling, [(tile, jittered(truth, tile, rng)) for tile in tiling])
+    answers = [(tile, jittered(truth, tile, rng)) for tile in tiling]
+    found, _ = merge_tiles(tiling, answers)
+    assert as_set(found) == as_set(merge_tiles(tiling, answers[::-1])[0])
     assert len(found.masks) == len(truth)
     left = [dense(mask, tiling.shape) for mask in found.masks]
     for thing in truth:
@@ -201,6 +203,8 @@ def test_a_few_pixels_at_a_corner_join_nothing() -> None:
         tiling,
         [
             (tiling[0], answer([Thing(small, 1, 0.5)], tiling[0].grown)),
+            (tiling[1], answer([], tiling[1].grown)),
+            (tiling[2], answer([], tiling[2].grown)),
             (tiling[3], answer([Thing(large, 1, 0.5)], tiling[3].grown)),
         ],
     )
@@ -280,8 +284,9 @@ def test_what_a_tile_cannot_have_seen_is_refused() -> None:
     with pytest.raises(InvariantError, match="no pixel"):
         near_seams(TWO, TWO[0], empty)
     seam = near_seams(TWO, TWO[0], instances())
-    with pytest.raises(InvariantError, match="twice"):
-        merge(TWO, [seam, seam])
+    for wrong in ([], [seam], [seam, seam]):
+        with pytest.raises(InvariantError, match="of 2 tiles"):
+            merge(TWO, wrong)
 
 
 def test_tiles_without_a_halo_are_refused_for_objects() -> None:
@@ -295,7 +300,7 @@ def test_tiles_without_a_halo_are_refused_for_objects() -> None:
 
 
 def test_nothing_at_all_merges_to_nothing() -> None:
-    found, merged = merge_tiles(TWO, [])
+    found, merged = pair(instances(), instances())
     assert (len(found.masks), len(merged)) == (0, 0)
     assert merged.reaching(1).tolist() == []
 

@@ -10,7 +10,6 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from segpipe.errors import InvariantError
 from segpipe.masks.seams.elect import called, elect, groups_of
 from segpipe.masks.seams.links import Versions, link
 from segpipe.masks.seams.near import SeamObjects
@@ -28,7 +27,7 @@ from segpipe.masks.seams.packed import (
 )
 from segpipe.masks.seams.pairs import Pairs, find_pairs, spread
 from segpipe.masks.seams.stitch import loose_ends, stitch, whole_class
-from segpipe.planning.tiles import Tiling
+from segpipe.planning.tiles import Tiling, check_complete
 from segpipe.records import CroppedMask
 
 T = TypeVar("T", bound=np.generic)
@@ -103,19 +102,17 @@ def merge(
 
     Args:
         tiling: of the image.
-        seams: of each tile at most once; a tile that is missing has found nothing.
+        seams: of each tile once, also where it has found nothing.
         min_iou: from here on two versions are of one object.
         min_inside: from this share of its pixels on a version without a counterpart is a fragment.
         max_pixels: in the box of an object that is put together.
 
     Raises:
-        InvariantError: a tile came twice.
+        InvariantError: a tile is missing, so that what it owns would be left out, or came twice.
         BudgetError: an object that is put together is too large for memory.
     """
     parts = sorted(seams, key=lambda part: part.tile)
-    numbers = [part.tile for part in parts]
-    if len(set(numbers)) < len(numbers):
-        raise InvariantError(f"a tile of {len(tiling)} came twice: {numbers}")
+    check_complete(tiling, [part.tile for part in parts])
     versions, masks = _versions(parts)
     grown = np.array(
         [(box.y0, box.x0, box.y1, box.x1) for box in (tile.grown for tile in tiling)], np.int64

@@ -18,13 +18,13 @@ def merge_tiles(
     """The objects of an image, best score first, and then by tile, position and united or not.
 
     Args:
-        found: of each tile at most once, in any order; in image coordinates.
+        found: of each tile once, in any order; in image coordinates.
 
     Returns:
         The objects of the image; what became of those near seams.
 
     Raises:
-        InvariantError, BudgetError: as `near_seams` and `merge`.
+        SpecError, InvariantError, BudgetError: as `near_seams` and `merge`.
     """
     tiles = sorted(found, key=lambda pair: tiling.number(pair[0]))
     seams = [near_seams(tiling, tile, objects) for tile, objects in tiles]
