@@ -1,4 +1,4 @@
-"""`segpipe bench scale`, `planning`, `query` and `view`: what grows with an archive."""
+"""`segpipe bench scale`, `planning`, `query`, `view` and `seams`: what grows with an archive."""
 
 from __future__ import annotations
 
@@ -139,3 +139,29 @@ def view(
     conditions = describe_conditions(packages=("segpipe", "duckdb", "pyarrow"))
     told = {**outcome, "rounds": rounds, "conditions": asdict(conditions)}
     typer.echo(json.dumps(told) if as_json else as_text(outcome, rounds))
+
+
+@large.command()
+def seams(
+    objects: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="On a slide; several times. [default: 100000 and 1000000]"),
+    ] = None,
+    core: Annotated[int, typer.Option(min=1024, help="Longest side of a tile's core.")] = 2048,
+    halo: Annotated[int, typer.Option(min=33, help="Seen beyond the core, pixels.")] = 64,
+    as_json: AsJson = False,
+) -> None:
+    """Merge the objects of a large image's tiles, which see those near their borders twice.
+
+    \b
+    segpipe bench seams
+    segpipe bench seams --objects 10000000 --core 4096
+    """
+    from segpipe.bench.conditions import describe_conditions
+    from segpipe.bench.seams import Slide, measure, to_dict, to_text
+
+    slides = [Slide(number, core, halo) for number in sorted(objects or (100_000, 1_000_000))]
+    outcomes = measure(slides, lambda said: typer.echo(said, err=True))
+    conditions = describe_conditions(threads=1, packages=("segpipe", "numpy", "scipy", "numba"))
+    told = to_dict(outcomes, conditions)
+    typer.echo(json.dumps(told) if as_json else to_text(outcomes, conditions))

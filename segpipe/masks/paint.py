@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from segpipe.compiled import compiled, readable
-from segpipe.records import Instances, Segmentation
+from segpipe.measure.kernels import find_boxes
+from segpipe.records import CroppedMask, Instances, Segmentation
 
 
 def paint(instances: Instances, shape: tuple[int, int]) -> Segmentation:
@@ -57,6 +58,30 @@ def _cover(
                 if covered:
                     overlapping[covered] = overlapping[label] = True
                 target[y, x] = label
+
+
+def unpaint(found: Segmentation, y0: int = 0, x0: int = 0) -> Instances:
+    """The objects of a label image, each with all of its pixels, hidden ones included.
+
+    Args:
+        found: of an image, or of a part of it.
+        y0, x0: where that part begins in the image, whose coordinates the masks are in.
+
+    Returns:
+        In the order of the labels, which is by score where the method gives scores.
+    """
+    labels = readable(found.label_image, np.uint32)
+    boxes = np.empty((found.n_objects, 4), np.int64)
+    find_boxes(labels, boxes, np.empty(found.n_objects, np.int64))
+    masks = []
+    for label, (top, left, bottom, right) in enumerate(boxes.tolist(), start=1):
+        own = found.own_masks.get(label)
+        if own is None:
+            own = CroppedMask(top, left, labels[top:bottom, left:right] == label)
+        masks.append(CroppedMask(own.y0 + y0, own.x0 + x0, own.mask))
+    return Instances(
+        tuple(masks), found.scores, found.class_ids, found.saturated, found.n_discarded
+    )
 
 
 def from_label_image(label_image: npt.NDArray[np.integer[Any]]) -> Segmentation:

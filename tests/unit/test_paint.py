@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from segpipe.masks.paint import from_label_image, paint
+from segpipe.masks.paint import from_label_image, paint, unpaint
 from segpipe.records import CroppedMask, Instances
 
 SHAPE = (12, 15)
@@ -56,6 +56,20 @@ def test_own_masks_are_of_exactly_the_overlapping_objects(masks: list[CroppedMas
     segmentation = paint(instances(masks), SHAPE)
     assert set(segmentation.own_masks) == expected
     assert all(segmentation.own_masks[label] is masks[label - 1] for label in expected)
+
+
+@settings(deadline=None)
+@given(st.lists(crops(), max_size=8), st.integers(0, 9), st.integers(0, 9))
+def test_what_was_painted_comes_back_whole_where_it_lies_in_the_image(
+    masks: list[CroppedMask], y0: int, x0: int
+) -> None:
+    given_ = instances(masks, saturated=True, n_discarded=2)
+    back = unpaint(paint(given_, SHAPE), y0, x0)
+    there = [CroppedMask(one.y0 - y0, one.x0 - x0, one.mask) for one in back.masks]
+    assert np.array_equal(dense(there), dense(masks))
+    assert np.array_equal(back.scores, given_.scores)
+    assert np.array_equal(back.class_ids, given_.class_ids)
+    assert (back.saturated, back.n_discarded) == (True, 2)
 
 
 def test_hidden_object_keeps_its_label_and_its_mask() -> None:
