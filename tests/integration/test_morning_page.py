@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from segpipe.report.morning import Morning, morning
 from segpipe.store import Snapshot, create_store
@@ -91,9 +91,14 @@ def test_what_changed_is_told_since_which_run(page: Page, told: Morning) -> None
     expect(card).to_contain_text(f"{changed.change.lost} lost since run {changed.change.run_id}")
 
 
+def with_shapes(page: Page) -> Locator:
+    """The button of a figure whose objects are shapes; which image it is, chance has chosen."""
+    cards = page.locator(".card", has=page.locator(".masks path"))
+    return cards.first.get_by_role("button", name="Enlarge")
+
+
 def test_a_figure_opens_large_by_keyboard_and_shows_names_with_scores(page: Page) -> None:
-    button = page.get_by_role("button", name="Enlarge").first
-    button.focus()
+    with_shapes(page).focus()
     page.keyboard.press("Enter")
     large = page.locator(".large:popover-open")
     expect(large).to_be_visible()
@@ -109,7 +114,7 @@ def test_a_figure_opens_large_by_keyboard_and_shows_names_with_scores(page: Page
 def test_names_do_not_hide_each_other(page: Page) -> None:
     for width in (1200, 390):
         page.set_viewport_size({"width": width, "height": 900})
-        page.get_by_role("button", name="Enlarge").first.click()
+        with_shapes(page).click()
         large = page.locator(".large:popover-open")
         expect(large).to_be_visible()
         boxes = [one.bounding_box() for one in large.locator(".layer-names span:visible").all()]
@@ -125,7 +130,7 @@ def test_names_do_not_hide_each_other(page: Page) -> None:
 
 
 def test_layers_are_switched_without_a_script(page: Page) -> None:
-    page.get_by_role("button", name="Enlarge").first.click()
+    with_shapes(page).click()
     large = page.locator(".large:popover-open")
     for title, layer in (("Masks", "masks"), ("Boxes", "boxes"), ("Names", "names")):
         shown = large.locator(f".layer-{layer}")

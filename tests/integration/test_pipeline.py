@@ -299,7 +299,8 @@ from PIL import Image
 from segpipe.batching import Capacity
 from segpipe.pipeline import process_chunk
 from segpipe.readers import list_collection
-from segpipe.records import Chunk
+from segpipe.records import Chunk, DecodedImage, Header
+from segpipe.segmenters.base import DeviceMemoryError
 from segpipe.segmenters.build import build
 from segpipe.segmenters.catalog import resolve
 from segpipe.spec import RunSpec
@@ -313,6 +314,10 @@ for name, shapes in chunks.items():
     os.makedirs(f"{folder}/{name}")
     for index, shape in enumerate(shapes):
         Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(f"{folder}/{name}/{index}.png")
+
+def image_of(side):
+    pixels = rng.integers(0, 256, (side, side, 1), np.uint8)
+    return DecodedImage(pixels, Header(side, side, 1, "uint8", "png", ""), "")
 
 run = RunSpec(source="-", store="-", model="unet-nuclei", precision="bf16", batch_images=8,
               options={"object_diameter": 0})
@@ -331,15 +336,22 @@ for name in chunks:
     outcomes = [[row["height"], row["reason"] or row["status"], row["detail"]] for row in rows]
     print(json.dumps([outcomes, list(tried), dict(commit.ceilings)]), flush=True)
     if name == "warm":
-        with open("/proc/self/statm") as sizes:
-            mapped = int(sizes.read().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (mapped + (400 << 20),) * 2)
+        # How much eight images take depends on the processor: the first room that is too small.
+        one = segmenter.prepare(image_of(512))
+        for room in range(800, 0, -50):
+            with open("/proc/self/statm") as sizes:
+                mapped = int(sizes.read().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (mapped + (room << 20), resource.RLIM_INFINITY))
+            try:
+                forward([one] * 8)
+            except DeviceMemoryError:
+                break
 """
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
 def test_a_network_without_enough_memory_takes_smaller_batches_and_lives(tmp_path: Path) -> None:
-    """A real U-Net, and a real limit of the address space: 420 MB more than when it is loaded."""
+    """A real U-Net, and a real limit of the address space, within which eight images do not fit."""
     command = [sys.executable, "-c", REAL_LIMIT, str(tmp_path)]
     # What is freed is free again, and no address space is set aside for threads.
     allocator = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
