@@ -323,10 +323,13 @@ def test_of_classes_per_pixel_dice_is_told(tmp_path: Path, segpipe: Command) -> 
     rows = pq.read_table(out / "classes.parquet").to_pylist()
     names = ("pixels_before", "pixels_after", "pixels_common")
     assert {row["path"]: tuple(row[name] for name in names) for row in rows} == expected
-    dice = {row["path"]: row["dice"] for row in pq.read_table(out / "images.parquet").to_pylist()}
+    images = pq.read_table(out / "images.parquet").sort_by("path").to_pylist()
+    dice = {row["path"]: row["dice"] for row in images}
     assert dice == {row["path"]: row["dice"] for row in rows}
-    assert [(one["path"], one["dice"]) for one in told["most"]] == [("one.png", dice["one.png"])]
-    assert dice["two.png"] == 0
+    # Of two.png only pixels differ: its objects are of a class that one of the two knows alone.
+    assert [(one["path"], one["dice"]) for one in told["most"]] == list(dice.items())
+    assert (list(dice), dice["two.png"], told["unlike"]) == (["one.png", "two.png"], 0, 2)
+    assert [path.stem for path in (out / "pictures").iterdir()] == [told["most"][0]["image_id"]]
     _, text, _ = segpipe("diff", tmp_path / "store", "dim", "bright")
     assert f"{told['dice']:.4f}" in text
     assert "bright" in text

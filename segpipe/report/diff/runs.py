@@ -14,7 +14,7 @@ from segpipe.progress import Observer, watched
 from segpipe.provenance.runs import named_run
 from segpipe.query.scratch import scratch
 from segpipe.records import first_partition
-from segpipe.report.diff.classes import ClassDice, compare_classes
+from segpipe.report.diff.classes import ClassDice, compare_classes, mean_dice
 from segpipe.report.diff.image import ImageDiff, diff_image
 from segpipe.store.snapshot import Row, Snapshot
 
@@ -96,6 +96,12 @@ class ImagePair:
         """Objects that are lost, gained or changed."""
         one = self.diff
         return 0 if one is None else len(one.lost) + len(one.gained) + len(one.changed)
+
+    @property
+    def rank(self) -> tuple[int, float, str]:
+        """Sorts the images that differ most to the front: by objects, then by pixels of classes."""
+        dice = mean_dice(self.classes)
+        return -self.differences, 1.0 if dice is None else dice, self.about["path"]
 
 
 def find_results(snapshot: Snapshot, name: str, records: Iterable[Row] | None = None) -> Results:

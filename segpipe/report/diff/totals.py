@@ -47,7 +47,7 @@ class Totals:
     Attributes:
         before, after: the names of the two.
         images: that are in both and were compared.
-        unlike: of these, how many have a difference.
+        unlike: of these, how many have a difference, in an object or in the class of a pixel.
         problems: why others were not compared, and how many of them.
         classes: of a class per pixel, the pixels of all images taken together.
         kept: images to remember, those with the most differences.
@@ -71,10 +71,10 @@ class Totals:
         self.objects.add(pair)
         if pair.classes:
             self.classes = together(self.classes, pair.classes)
-        if not pair.differences:
+        if not pair.differences and all(one.dice in (None, 1) for one in pair.classes):
             return
         self.unlike += 1
-        ranked = sorted([*self._most, pair], key=lambda one: (-one.differences, one.about["path"]))
+        ranked = sorted([*self._most, pair], key=lambda one: one.rank)
         self._most = ranked[: self.kept]
 
     @property
