@@ -115,7 +115,7 @@ def _attempt(
     attempt = Attempt(files, chunk, run_id, care.label)
     clock = StageClock()
     try:
-        with Reader(segmenter.spec.limits, isolated=care.careful, watchdog=watchdog) as reader:
+        with Reader(segmenter.spec.decoding, isolated=care.careful, watchdog=watchdog) as reader:
             job = _Job(segmenter, reader, attempt, care, capacity, clock)
             with clock.stage("survey"):
                 entries, failures = _survey(chunk, job)

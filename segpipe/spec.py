@@ -142,6 +142,43 @@ class Limits(Frozen):
     decode_seconds: float = Field(30.0, gt=0)
 
 
+class TileOptions(Frozen):
+    """How an image with more than `limits.max_pixels` is looked at, part by part.
+
+    Attributes:
+        side: of what is looked at at a time, pixels, its halo included; None for what suits the
+            model.
+        halo: how far a part sees beyond the pixels that it answers for; more than the longest side
+            of an object, which else nobody sees whole. None for what suits the model.
+        max_image_pixels: an image with more is refused; one that does not fit the memory is, too.
+    """
+
+    side: int | None = Field(None, ge=128, le=16384, multiple_of=32)
+    halo: int | None = Field(None, ge=32, le=4096, multiple_of=32)
+    max_image_pixels: int = Field(1 << 31, ge=1)
+
+
+class Tiles(Frozen):
+    """`TileOptions` with every default written out; for models that look at parts."""
+
+    side: int
+    halo: int
+    max_image_pixels: int
+
+    @model_validator(mode="after")
+    def _leaves_a_core(self) -> Self:
+        if self.side < 3 * self.halo:
+            raise ValueError(
+                f"side {self.side} with a halo of {self.halo}: a side is at least three halos"
+            )
+        return self
+
+    @property
+    def core(self) -> int:
+        """The longest side of what a part answers for, pixels."""
+        return self.side - 2 * self.halo
+
+
 class ModelSpec(Frozen):
     """A model, resolved: architecture + weights + classes + how to use them.
 
@@ -185,6 +222,7 @@ class SegmentSpec(Frozen):
     model: ModelSpec
     options: Options
     limits: Limits = Limits()
+    tiles: Tiles | None = Field(None, description="None: this model looks at whole images only")
     batch_images: int = Field(1, ge=1, description="images of one shape in a forward pass")
     batch_pixels: int | None = Field(None, ge=1, description="together, unless it is one image")
     device: DeviceClass = "cpu"
@@ -197,6 +235,13 @@ class SegmentSpec(Frozen):
     def spec_id(self) -> str:
         """64 hex digits: results with the same `spec_id` are interchangeable."""
         return digest("spec", self.model_dump(mode="json"))
+
+    @property
+    def decoding(self) -> Limits:
+        """What decoding one image may cost: it may have more pixels where it is cut into tiles."""
+        if self.tiles is None or self.tiles.max_image_pixels <= self.limits.max_pixels:
+            return self.limits
+        return self.limits.model_copy(update={"max_pixels": self.tiles.max_image_pixels})
 
     def batch_of(self, shape: tuple[int, int]) -> int:
         """Images of `shape` (H, W) in a forward pass, at most."""
@@ -239,6 +284,7 @@ class RunSpec(Workforce):
         store: folder of the store, made where it does not exist.
         model: a name from `segpipe models`, or a weights file.
         options: overrides of the model's options, e.g. `{"score_threshold": 0.7}`.
+        tiles: how images over `limits.max_pixels` are cut.
         chunk_images: images in a chunk, the unit of work, storage, commit and retry.
         batch_images: images of one shape in a forward pass; None for what suits the model, the
             device and the size of the image.
@@ -259,6 +305,7 @@ class RunSpec(Workforce):
     model: str = "unet-nuclei"
     options: dict[str, Any] = Field({})
     limits: Limits = Limits()
+    tiles: TileOptions = TileOptions()
     chunk_images: int = Field(64, ge=1, le=4096)
     batch_images: int | None = Field(None, ge=1, le=256)
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -15,6 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from segpipe.errors import SegpipeError
 from segpipe.records import DecodedImage, Header, Segmentation
 from segpipe.spec import SegmentSpec
@@ -42,6 +45,20 @@ class Footprint:
     prepare: int
     forward: int
     finish: int
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What holds for all parts of an image, so that they fit together.
+
+    Attributes:
+        low, high: the values of the pixels that become 0 and 1.
+        magnification: at which parts are looked at.
+    """
+
+    low: float
+    high: float
+    magnification: float = 1.0
 
 
 class Segmenter(Protocol[Prepared, Raw]):
@@ -75,4 +92,41 @@ class Segmenter(Protocol[Prepared, Raw]):
 
     def finish(self, raw: Raw, image: DecodedImage) -> Segmentation:
         """One answer to objects in the image's own pixel frame; pure."""
+        ...
+
+
+class PartSegmenter(Segmenter[Prepared, Raw], Protocol[Prepared, Raw]):
+    """A segmenter that can look at a part of an image as it would if it saw all of it."""
+
+    def view(self, image: DecodedImage) -> View:
+        """What its parts need of the whole image; magnification 1. Pure."""
+        ...
+
+    def prepare_part(self, part: DecodedImage, view: View) -> Prepared:
+        """As `prepare`, of a part of an image."""
+        ...
+
+    def magnification(self, diameter: float, part: tuple[int, int]) -> float:
+        """At which objects are best looked at.
+
+        Args:
+            diameter: median over some of the objects, pixels; 0 where there are none.
+            part: (height, width) of the largest part.
+        """
+        ...
+
+
+class SemanticPartSegmenter(PartSegmenter[Prepared, Raw], Protocol[Prepared, Raw]):
+    """One whose parts are classes: they are put together before regions are looked for."""
+
+    def classes(
+        self, raw: Raw, shape: tuple[int, int]
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+        """(H, W) class of each pixel, and how probable it is."""
+        ...
+
+    def regions(
+        self, semantic: npt.NDArray[np.uint8], confidence: npt.NDArray[np.float32]
+    ) -> Segmentation:
+        """The classes with their connected regions as objects."""
         ...

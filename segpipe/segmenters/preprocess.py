@@ -34,25 +34,34 @@ class Scalable:
         pixels: (H, W, C) of one of `DEVICE_TYPES`, C is 1 or 3; H and W are padded.
         shape: (height, width) of the image, which lies at the top left of them.
         gain, offset: (3,) float32, for each channel of the network's input.
+        magnification: at which it is looked at, of a part of an image; None: it decides for itself.
     """
 
     pixels: Pixels
     shape: tuple[int, int]
     gain: npt.NDArray[np.float32]
     offset: npt.NDArray[np.float32]
+    magnification: float | None = None
 
 
-def to_scalable(pixels: Pixels, rule: Preprocess, multiple_of: int = 1) -> Scalable:
+def to_scalable(
+    pixels: Pixels,
+    rule: Preprocess,
+    multiple_of: int = 1,
+    between: tuple[float, float] | None = None,
+) -> Scalable:
     """Find how to scale an image, and leave the scaling to the device.
 
     Args:
         pixels, rule: as of `to_planes`.
         multiple_of: the image is mirrored below and to the right until its sides are such.
+        between: the values that become 0 and 1, of a part of an image; None: by `rule`.
     """
+    between = between or value_range(pixels, rule.scaling)
     if pixels.dtype.type in DEVICE_TYPES and pixels.dtype.isnative:
-        gain, offset = _gain_and_offset(pixels, rule)
+        gain, offset = _gain_and_offset(between, rule)
     else:
-        pixels = to_planes(pixels, rule).transpose(1, 2, 0)
+        pixels = to_planes(pixels, rule, between).transpose(1, 2, 0)
         gain, offset = np.ones(3, np.float32), np.zeros(3, np.float32)
     height, width = pixels.shape[:2]
     down, right = -height % multiple_of, -width % multiple_of
@@ -61,17 +70,20 @@ def to_scalable(pixels: Pixels, rule: Preprocess, multiple_of: int = 1) -> Scala
     return Scalable(np.ascontiguousarray(pixels), (height, width), gain, offset)
 
 
-def to_planes(pixels: Pixels, rule: Preprocess) -> Planes:
+def to_planes(
+    pixels: Pixels, rule: Preprocess, between: tuple[float, float] | None = None
+) -> Planes:
     """Scale, repeat grey to three channels, normalise.
 
     Args:
         pixels: (H, W, C), any integer or float dtype, finite; C is 1 or 3.
         rule: how to scale; from the weights file.
+        between: as of `to_scalable`.
 
     Returns:
         (3, H, W) float32. An image of one value becomes all `(0 - mean) / std`.
     """
-    gain, offset = _gain_and_offset(pixels, rule)
+    gain, offset = _gain_and_offset(between or value_range(pixels, rule.scaling), rule)
     planes = np.empty((3, *pixels.shape[:2]), np.float32)
     for channel in range(3):
         source = pixels[..., channel if pixels.shape[2] == 3 else 0]
@@ -81,10 +93,10 @@ def to_planes(pixels: Pixels, rule: Preprocess) -> Planes:
 
 
 def _gain_and_offset(
-    pixels: Pixels, rule: Preprocess
+    between: tuple[float, float], rule: Preprocess
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Of each channel: (x - low) / (high - low), then (x - mean) / std, as one multiply-add."""
-    low, high = value_range(pixels, rule.scaling)
+    low, high = between
     std = np.asarray(rule.std, np.float32)
     mean = np.asarray(rule.mean, np.float32)
     span = high - low if high > low else np.inf

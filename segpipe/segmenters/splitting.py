@@ -20,6 +20,8 @@ from segpipe.spec import UNetOptions
 FloatMap = npt.NDArray[np.float32]
 LabelImage = npt.NDArray[np.uint32]
 Scores = npt.NDArray[np.float32]
+Semantic = npt.NDArray[np.uint8]
+Confidence = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.int32]
 """Positions in a flattened image."""
 
@@ -55,34 +57,46 @@ def split_instances(
     return _number(labels, np.ascontiguousarray(foreground), count, options.min_area)
 
 
-def split_classes(
-    probabilities: FloatMap, foreground_threshold: float, min_area: int
-) -> tuple[npt.NDArray[np.uint8], LabelImage, Scores, npt.NDArray[np.int32]]:
-    """Regions from the class probabilities of a network for semantic segmentation.
+def classes_of(probabilities: FloatMap, foreground_threshold: float) -> tuple[Semantic, Confidence]:
+    """Classes from the class probabilities of a network for semantic segmentation.
 
     Args:
         probabilities: (C, H, W), C at most 256; class 0 is background.
         foreground_threshold: a pixel is background unless the other classes together are more
             probable than this.
-        min_area: connected regions with fewer pixels are no objects; the semantic mask keeps them.
 
     Returns:
-        The class (H, W) uint8, of those that are not background the most probable; a label image
-        (H, W) uint32 of its connected regions, numbered as by `split_instances`; their scores
-        (N,), the mean probability of the class; and their class ids (N,).
+        The class (H, W) uint8, of those that are not background the most probable; and its
+        probability (H, W) float32, also where it is background that was chosen.
     """
     inside = 1 - probabilities[0] > foreground_threshold
     semantic = np.where(inside, probabilities[1:].argmax(0) + 1, 0).astype(np.uint8)
+    return semantic, probabilities[1:].max(0)
+
+
+def regions_of(
+    semantic: Semantic, confidence: Confidence, min_area: int
+) -> tuple[LabelImage, Scores, npt.NDArray[np.int32]]:
+    """The connected regions of the classes.
+
+    Args:
+        semantic, confidence: from `classes_of`.
+        min_area: regions with fewer pixels are no objects; the semantic mask keeps them.
+
+    Returns:
+        A label image (H, W) uint32, numbered as by `split_instances`; the regions' scores (N,), the
+        mean probability of the class; and their class ids (N,).
+    """
     labels = np.zeros(semantic.shape, np.int32)
     count = 0
     for class_id in np.unique(semantic[semantic > 0]):
         regions, found = ndimage.label(semantic == class_id)
         labels += np.where(regions > 0, regions + count, 0)
         count += found
-    label_image, scores = _number(labels, probabilities[1:].max(0), count, min_area)
+    label_image, scores = _number(labels, confidence, count, min_area)
     class_ids = np.zeros(len(scores) + 1, np.int32)
     class_ids[label_image] = semantic
-    return semantic, label_image, scores, class_ids[1:]
+    return label_image, scores, class_ids[1:]
 
 
 @compiled

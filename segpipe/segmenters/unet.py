@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,13 +14,25 @@ from torch.nn import functional
 
 from segpipe.errors import WeightsError
 from segpipe.records import DecodedImage, Header, Segmentation
-from segpipe.segmenters.base import Footprint
+from segpipe.segmenters.base import Footprint, View
 from segpipe.segmenters.devices import device_memory, inference
 from segpipe.segmenters.magnification import choose_magnification, median_diameter, resample
-from segpipe.segmenters.preprocess import PLANES_BYTES, PREPARE_BYTES, Scalable, to_scalable
+from segpipe.segmenters.preprocess import (
+    PLANES_BYTES,
+    PREPARE_BYTES,
+    Scalable,
+    to_scalable,
+    value_range,
+)
 from segpipe.segmenters.quantisation import quantise, split_ranges
 from segpipe.segmenters.runtime import by_backend
-from segpipe.segmenters.splitting import split_classes, split_instances
+from segpipe.segmenters.splitting import (
+    Confidence,
+    Semantic,
+    classes_of,
+    regions_of,
+    split_instances,
+)
 from segpipe.segmenters.transfer import to_device, to_host
 from segpipe.segmenters.unet_network import (
     INSTANCE_MAPS,
@@ -98,6 +111,23 @@ class UNetSegmenter:
         """Pixels, mirrored below and to the right up to the network's stride."""
         return to_scalable(image.pixels, self._preprocess, STRIDE)
 
+    def view(self, image: DecodedImage) -> View:
+        """The range of the whole image's values, for its parts."""
+        return View(*value_range(image.pixels, self._preprocess.scaling))
+
+    def prepare_part(self, part: DecodedImage, view: View) -> Scalable:
+        """As `prepare`; looked at once, in the size that was chosen for the whole image."""
+        found = to_scalable(part.pixels, self._preprocess, STRIDE, (view.low, view.high))
+        return replace(found, magnification=view.magnification)
+
+    def magnification(self, diameter: float, part: tuple[int, int]) -> float:
+        """As for a whole image, if there is room for the largest part in that size."""
+        if not self._looks_twice:
+            return 1.0
+        chosen = choose_magnification(diameter, self._options.object_diameter)
+        pixels = part[0] * part[1] * chosen * chosen
+        return chosen if pixels <= self._options.max_magnified_pixels else 1.0
+
     def forward(self, batch: Sequence[Scalable]) -> Sequence[Maps | Objects]:
         """Probabilities for images of one shape; objects, where they had to be found on the way."""
         shape = (len(batch), *batch[0].pixels.shape)
@@ -107,7 +137,7 @@ class UNetSegmenter:
             if not self._looks_twice:
                 return maps
             return [
-                self._second_look(planes[i : i + 1], maps[i], image.shape)
+                self._second_look(planes[i : i + 1], maps[i], image)
                 for i, image in enumerate(batch)
             ]
 
@@ -120,17 +150,18 @@ class UNetSegmenter:
         maps = logits.float().sigmoid() if instances else logits.float().softmax(1)
         return list(to_host(maps))
 
-    def _second_look(
-        self, planes: torch.Tensor, first: Maps, shape: tuple[int, int]
-    ) -> Maps | Objects:
+    def _second_look(self, planes: torch.Tensor, first: Maps, image: Scalable) -> Maps | Objects:
         """The objects of one image, or, if they ask for half or double its size, maps from that."""
-        objects = self._split(first, shape)
-        diameter = median_diameter(objects.label_image)
-        magnification = choose_magnification(diameter, self._options.object_diameter)
+        objects = None
+        magnification = image.magnification
+        if magnification is None:
+            objects = self._split(first, image.shape)
+            diameter = median_diameter(objects.label_image)
+            magnification = choose_magnification(diameter, self._options.object_diameter)
         height, width = planes.shape[2:]
         size = round(height * magnification), round(width * magnification)
         if magnification == 1 or size[0] * size[1] > self._options.max_magnified_pixels:
-            return objects
+            return objects or first
         down, right = (-side % STRIDE for side in size)
         looked_at = functional.pad(resample(planes, size), (0, right, 0, down), mode="replicate")
         logits = self.network(looked_at).float()[..., : size[0], : size[1]]
@@ -147,10 +178,18 @@ class UNetSegmenter:
             found = raw if isinstance(raw, Objects) else self._split(raw, (height, width))
             return Segmentation(*found, np.ones(len(found.scores), np.int32))
         assert not isinstance(raw, Objects)
-        maps = raw[:, :height, :width]
-        semantic, label_image, scores, class_ids = split_classes(
-            maps, self._options.foreground_threshold, self._options.min_area
-        )
+        return self.regions(*self.classes(raw, (height, width)))
+
+    def classes(self, raw: Maps, shape: tuple[int, int]) -> tuple[Semantic, Confidence]:
+        """Of a semantic model: the class of each pixel, (H, W) uint8, and the probability of the
+        most probable class that is not background, (H, W) float32.
+        """
+        maps = raw[:, : shape[0], : shape[1]]
+        return classes_of(maps, self._options.foreground_threshold)
+
+    def regions(self, semantic: Semantic, confidence: Confidence) -> Segmentation:
+        """The same with its connected regions as objects."""
+        label_image, scores, class_ids = regions_of(semantic, confidence, self._options.min_area)
         return Segmentation(label_image, scores, class_ids, semantic=semantic)
 
 

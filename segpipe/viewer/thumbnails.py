@@ -26,6 +26,7 @@ _AT_ONCE = 2
 """Images that are decoded at a time, each in a process of its own: bounds time and memory."""
 
 _DECODE_SECONDS = 15.0
+_MOST_PIXELS = 1 << 28
 _UNTOUCHED = (Reason.WORKER_DIED, Reason.TIME_LIMIT)
 
 
@@ -34,7 +35,9 @@ class Thumbnails:
 
     def __init__(self, limits: Limits) -> None:
         seconds = min(limits.decode_seconds, _DECODE_SECONDS)
-        own = limits.model_copy(update={"decode_seconds": seconds})
+        # Images over the tile budget have results too, where the model looks at parts.
+        pixels = max(limits.max_pixels, _MOST_PIXELS)
+        own = limits.model_copy(update={"decode_seconds": seconds, "max_pixels": pixels})
         self._readers = [Reader(own, isolated=True) for _ in range(_AT_ONCE)]
         self._all = tuple(self._readers)
         self._free = threading.Semaphore(_AT_ONCE)

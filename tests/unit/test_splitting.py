@@ -13,7 +13,7 @@ from skimage.measure import label
 from skimage.morphology import local_maxima, reconstruction
 from skimage.segmentation import watershed
 
-from segpipe.segmenters.splitting import split_classes, split_instances
+from segpipe.segmenters.splitting import classes_of, regions_of, split_instances
 from segpipe.spec import UNetOptions
 
 KEEP_ALL = UNetOptions(min_area=1)
@@ -142,7 +142,8 @@ def test_classes_become_connected_regions_with_their_class() -> None:
     probabilities[1, 10:18, 10:20] = 0.7
     probabilities[1, 2, 28] = 0.9  # one pixel: in the mask, but no object
     probabilities[0] = 1 - probabilities[1:].sum(0)
-    semantic, labels, scores, class_ids = split_classes(probabilities, 0.5, min_area=4)
+    semantic, confidence = classes_of(probabilities, 0.5)
+    labels, scores, class_ids = regions_of(semantic, confidence, min_area=4)
     assert semantic.dtype == np.uint8
     assert np.array_equal(semantic, probabilities.argmax(0))
     assert semantic[2, 28] == 1
@@ -154,5 +155,5 @@ def test_classes_become_connected_regions_with_their_class() -> None:
 
 def test_a_lower_threshold_gives_a_pixel_to_the_best_class_that_is_no_background() -> None:
     probabilities = np.array([0.6, 0.1, 0.3], np.float32).reshape(3, 1, 1)
-    assert split_classes(probabilities, 0.5, 1)[0].item() == 0
-    assert split_classes(probabilities, 0.35, 1)[0].item() == 2
+    assert classes_of(probabilities, 0.5)[0].item() == 0
+    assert classes_of(probabilities, 0.35)[0].item() == 2

@@ -61,7 +61,7 @@ def morning(snapshot: Snapshot, run_ids: Sequence[str], columns: Sequence[str] =
     chosen = found.candidates.choose(
         tonight.objects_per_image.quantile(0.5), tonight.foreground.quantile(0.5), changed
     )
-    limits = parse(Limits, dict(records[-1].run_spec.get("limits") or {}), "the run's record")
+    limits = _limits(records[-1])
     lines = [_line(record, record.run_id in at_work) for record in records]
     classes = records[-1].segment_spec["model"].get("classes", ())
     counts, missing = _count(snapshot.files, records, tonight)
@@ -100,6 +100,13 @@ def write_morning(files: Files, told: Morning) -> str:
     run_id = told.tonight.run_ids[-1]
     html, statistics = told.html().encode(), told.tonight.to_json().encode()
     return write_report(files, run_id, html, statistics)
+
+
+def _limits(record: RunRecord) -> Limits:
+    """What decoding an image may cost, one over the tile budget too."""
+    known = parse(Limits, dict(record.run_spec.get("limits") or {}), "the run's record")
+    most = (record.segment_spec.get("tiles") or {}).get("max_image_pixels", 0)
+    return known.model_copy(update={"max_pixels": max(known.max_pixels, most)})
 
 
 def _line(record: RunRecord, at_work: bool) -> RunLine:
