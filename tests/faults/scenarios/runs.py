@@ -14,7 +14,7 @@ from unittest import mock
 
 from segpipe.errors import SegpipeError
 from segpipe.pipeline import process_chunk
-from segpipe.store import Snapshot, create_store, layout, open_store, snapshot
+from segpipe.store import Snapshot, create_store, layout, open_store, opening
 from segpipe.store.commits import committed
 from segpipe.store.digest import logical_digest
 from segpipe.store.disk import Disk
@@ -87,7 +87,7 @@ def work(
     Args:
         done: called with the id of each chunk that is done.
     """
-    with mock.patch.object(snapshot, "files_at", return_value=files):
+    with mock.patch.object(opening, "files_at", return_value=files):
         create_store(files.address)
     recover(files)
     with lease(files, run_id):
