@@ -338,7 +338,7 @@ for name in chunks:
     if name == "warm":
         # How much eight images take depends on the processor: the first room that is too small.
         one = segmenter.prepare(image_of(512))
-        for room in range(800, 0, -50):
+        for room in range(500, 0, -100):
             with open("/proc/self/statm") as sizes:
                 mapped = int(sizes.read().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (mapped + (room << 20), resource.RLIM_INFINITY))
