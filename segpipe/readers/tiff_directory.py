@@ -37,9 +37,9 @@ _WANTED = {
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
 _PHOTOMETRICS = (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR)
-JPEG = 7
+NONE, JPEG = 1, 7
 _COMPRESSIONS = {
-    1: "none", 5: "LZW", 8: "deflate", 32773: "PackBits", 32946: "deflate", JPEG: "JPEG",
+    NONE: "none", 5: "LZW", 8: "deflate", 32773: "PackBits", 32946: "deflate", JPEG: "JPEG",
     34925: "LZMA", 50000: "zstd",
 }  # fmt: skip
 _UNSIGNED, _SIGNED, _FLOAT, _UNDEFINED = 1, 2, 3, 4

@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from segpipe.readers import jpeg
 from segpipe.readers.convert import Samples
 from segpipe.readers.deadline import Deadline
 from segpipe.readers.structure import corrupt, truncated
-from segpipe.readers.tiff_directory import JPEG, Layout
+from segpipe.readers.tiff_directory import JPEG, NONE, Layout
 
 if TYPE_CHECKING:
     import tifffile
@@ -45,6 +45,9 @@ class Segments:
     Args:
         page: as tifffile understands it, which must be as `layout` says.
         read: reads the file.
+
+    Attributes:
+        shape: (height, width) of a strip or tile.
     """
 
     def __init__(self, page: tifffile.TiffPage, layout: Layout, read: Read) -> None:
@@ -56,6 +59,7 @@ class Segments:
         if 0 in layout.segment_shape:
             raise corrupt(f"strips or tiles of {layout.segment_shape} pixels")
         self._layout, self._read = layout, read
+        self.shape = layout.segment_shape
         self._planes, self._contiguous = planes, contiguous
         self._dtype = page.dtype
         self._grid = tuple(
@@ -67,17 +71,42 @@ class Segments:
         if len(self._extents) < n_segments:
             raise corrupt(f"{len(self._extents)} strips or tiles of {n_segments}")
         self._decode = page.decode
+        self._rows: np.dtype[Any] | None = None
+        self._is_plain = (
+            layout.compression == NONE
+            and page.predictor == page.fillorder == 1
+            and layout.bits == 8 * page.dtype.itemsize
+        )
+        self._order = page.parent.byteorder
         self._tables = {"jpegtables": page.jpegtables} if layout.compression == JPEG else {}
 
     @property
     def decoded_bytes(self) -> int:
         """Of one strip or tile, in memory."""
-        height, width = self._layout.segment_shape
+        height, width = self.shape
         return height * width * self._contiguous * self._dtype.itemsize
 
-    def stored_bytes(self, index: int) -> int:
+    @property
+    def most_stored_bytes(self) -> int:
         """Of one strip or tile, in the file."""
-        return int(self._extents[index][1])
+        return max(length for _, length in self._extents)
+
+    def split(self, most_bytes: int) -> None:
+        """Take groups of rows for strips, where a whole plane is one strip of plain numbers."""
+        height, width = self.shape
+        row = width * self._contiguous * self._dtype.itemsize
+        rows = max(1, most_bytes // row)
+        extents = self._extents[: self._planes]
+        one_strip = self._is_plain and not self._layout.tiled and self._grid == (1, 1)
+        if not one_strip or rows >= height or any(length < height * row for _, length in extents):
+            return
+        self._extents = [
+            (offset + start * row, min(rows, height - start) * row)
+            for offset, _ in extents
+            for start in range(0, height, rows)
+        ]
+        self.shape, self._grid = (rows, width), (-(-height // rows), 1)
+        self._rows = self._dtype.newbyteorder(self._order)
 
     def samples(
         self, box: Box, deadline: Deadline, decoded: Callable[[int], Segment] | None = None
@@ -105,7 +134,7 @@ class Segments:
         if box.empty:
             return
         down, across = self._grid
-        height, width = self._layout.segment_shape
+        height, width = self.shape
         rows = range(box.y0 // height, (box.y1 - 1) // height + 1)
         columns = range(box.x0 // width, (box.x1 - 1) // width + 1)
         for plane, row, column in product(range(self._planes), rows, columns):
@@ -120,6 +149,8 @@ class Segments:
         stored = self._read(offset, length) if length > 0 else b""
         if not length or len(stored) < length:
             raise truncated(f"its strip or tile {index}")
+        if self._rows is not None:
+            return self._plain_rows(index, stored, self._rows)
         if self._layout.compression == JPEG:
             _check_jpeg(stored, self._layout.segment_shape)
         samples, (plane, _, y, x, _), (_, height, width, _) = self._decode(
@@ -128,6 +159,13 @@ class Segments:
         if samples is None:
             raise corrupt(f"strip or tile {index} without pixels")
         return Segment(samples[0], plane, Box(y, x, y + height, x + width))
+
+    def _plain_rows(self, index: int, stored: bytes, dtype: np.dtype[Any]) -> Segment:
+        plane, row = divmod(index, self._grid[0])
+        samples = np.frombuffer(stored, dtype).reshape(-1, self.shape[1], self._contiguous)
+        y = row * self.shape[0]
+        box = Box(y, 0, y + samples.shape[0], self.shape[1])
+        return Segment(samples.astype(self._dtype, copy=False), plane, box)
 
     def _place(self, segment: Segment, box: Box, whole: Samples) -> None:
         """Copy what `box` has of a segment; what reaches beyond the image is cut."""
