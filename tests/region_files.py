@@ -10,7 +10,7 @@ import numpy as np
 import tifffile
 import zarr
 from PIL import Image
-from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ShardingCodec, ZstdCodec
+from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ZstdCodec
 
 from segpipe.errors import InputError
 from segpipe.readers.collection import list_collection

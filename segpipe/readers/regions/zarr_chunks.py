@@ -140,18 +140,15 @@ def _inflated(packed: bytes, compressor: str, size: int) -> bytes:
     """At most `size` bytes; a decoder is given no room for more."""
     import imagecodecs
 
-    if compressor == "":
+    if not compressor:
         return packed
-    if compressor == "blosc":
-        claimed = int.from_bytes(packed[4:8], "little")
-        if claimed != size:
-            raise corrupt(f"a chunk of {claimed:,} bytes where {size:,} are due")
-        return bytes(imagecodecs.blosc_decode(packed, out=size, numthreads=1))
-    if compressor == "zstd":
-        return bytes(imagecodecs.zstd_decode(packed, out=size))
-    if compressor == "gzip":
-        return bytes(imagecodecs.gzip_decode(packed, out=size))
-    return bytes(imagecodecs.zlib_decode(packed, out=size))
+    if compressor == "blosc" and int.from_bytes(packed[4:8], "little") != size:
+        raise corrupt(f"a chunk that does not say that it has {size:,} bytes")
+    options = {"numthreads": 1} if compressor == "blosc" else {}
+    try:
+        return bytes(getattr(imagecodecs, f"{compressor}_decode")(packed, out=size, **options))
+    except Exception as error:  # each decoder has a class of its own
+        raise corrupt(f"a chunk that does not inflate to {size:,} bytes: {error}") from error
 
 
 def _without_checksum(data: bytes, what: str) -> bytes:
