@@ -6,6 +6,7 @@ import json
 import os
 import struct
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import islice, product
 from pathlib import Path
@@ -362,7 +363,34 @@ def test_channels_that_no_segmenter_takes_are_to_be_chosen(tmp_path: Path) -> No
 
 def test_memory_is_measured() -> None:
     with pytest.raises(AssertionError), little_memory():
-        assert bytearray(b"1") * BOMB_LIMIT
+        assert bytearray(b"1") * (2 * BOMB_LIMIT)
+
+
+def test_regions_of_a_large_image_take_little_memory(tmp_path: Path) -> None:
+    """900 megapixels, of which 60 regions are read by two threads."""
+    side, tile = 30_000, 512
+    pixels = np.tile(np.arange(tile, dtype=np.uint16), (tile, 1)) * 100
+    packed = imagecodecs.deflate_encode(pixels)
+    path = tmp_path / "large.tif"
+    tifffile.imwrite(
+        path, (packed for _ in range((-(-side // tile)) ** 2)), shape=(side, side), dtype="uint16",
+        tile=(tile, tile), compression="deflate", metadata=None,
+    )  # fmt: skip
+    expected = np.arange(side) % tile * 100
+
+    def read(start: int) -> None:
+        for y in range(start, side - tile, 1000):
+            box = Box(y, y + 300, y + tile, y + 300 + tile).clip((side, side))
+            got = source.read(box)[:, :, 0]
+            np.testing.assert_array_equal(got, np.tile(expected[box.x0 : box.x1], (box.height, 1)))
+
+    limits = RegionLimits(memory_bytes=32 << 20)
+    with (
+        little_memory(),
+        open_regions(ref_to(path), limits) as source,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        list(pool.map(read, (0, 500)))
 
 
 def test_a_folder_that_is_no_image(tmp_path: Path) -> None:
