@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numcodecs
@@ -13,7 +14,7 @@ from PIL import Image
 from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ZstdCodec
 
 from segpipe.errors import InputError
-from segpipe.readers.collection import list_collection
+from segpipe.readers.zarr_folder import local_ref
 from segpipe.records import ImageRef
 from tests.bad_images import encoded, photo, tiff
 
@@ -23,10 +24,8 @@ HEIGHT, WIDTH = 83, 109
 
 def ref_to(path: Path, fragment: str = "") -> ImageRef:
     """The file or the OME-Zarr at `path`, and a plane of it."""
-    if path.is_dir():
-        return ImageRef(path.as_uri() + fragment, path.name, 0, 0)
-    (ref,) = list_collection(str(path))
-    return ImageRef(ref.uri + fragment, ref.path, ref.size_bytes, ref.mtime_ns)
+    ref = local_ref(str(path), path.name)
+    return replace(ref, uri=ref.uri + fragment)
 
 
 def rgb() -> np.ndarray:

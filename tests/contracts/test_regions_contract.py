@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -10,17 +11,23 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import obstore
 import pytest
 import tifffile
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segpipe.buckets.client import Patience, connect
 from segpipe.errors import BudgetError, InputError, Reason, SpecError
 from segpipe.geometry import Box
-from segpipe.readers import Reader
+from segpipe.readers import Reader, list_collection
+from segpipe.readers.names import split_object_uri
+from segpipe.readers.planes import Plane, plane_ref
 from segpipe.readers.regions import RegionLimits, RegionSource, open_regions
 from segpipe.spec import Limits
 from tests.region_files import FILES, ZARRS, geo_tiff, ome_tiff, ome_zarr, ref_to, write
+from tests.s3 import new_address
 
 Opened = Callable[[str], tuple[RegionSource, list[np.ndarray]]]
 CASES = [*FILES, "ome.tif", "ome.tif#z=2,t=1,c=3,0", "geo.tif", *ZARRS, "shards_3#z=1,c=2,1,0"]
@@ -177,3 +184,47 @@ def test_a_level_says_how_large_its_pixels_are(opened: Opened) -> None:
     assert [level.scale for level in levels] == [
         (1.0, 1.0), (83 / 42, 109 / 55), (83 / 21, 109 / 28),
     ]  # fmt: skip
+
+
+def test_an_ome_zarr_is_one_image_of_a_collection(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("b.ome.zarr", "in/c.zarr"):
+        ome_zarr(tmp_path / name, "zstd_3" if name == "b.ome.zarr" else "zlib_2")
+    write(tmp_path / "a.tif", FILES["tiled.tif"]())
+    zarr.create_group(tmp_path / "in/no_image.zarr")
+    write(tmp_path / "list.txt", b"b.ome.zarr\na.tif\n")
+    names = ["a.tif", "b.ome.zarr", "in/c.zarr"]
+    listed = list(list_collection(str(tmp_path)))
+    assert [ref.path for ref in listed] == names
+    assert not any(ref.refused for ref in listed)
+    assert [ref.path for ref in list_collection(str(tmp_path / "**/*.zarr"))] == names[1:]
+    assert [ref.path for ref in list_collection(str(tmp_path / "list.txt"))] == names[1::-1]
+    (alone,) = list_collection(f"{tmp_path / 'b.ome.zarr'}/")
+    assert alone.uri == listed[1].uri
+    with Reader(Limits()) as reader:
+        assert reader.unchanged(listed[1])
+    with open_regions(plane_ref(alone, Plane(z=1, c=(2,)))) as source:
+        assert source.name == "b.ome.zarr#z=1,t=0,c=2"
+        assert source.read(Box(0, 0, 2, 2)).shape == (2, 2, 1)
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_members_of_an_archive_are_read_by_region(tmp_path: Path, packing: int) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", packing) as archive:
+        archive.writestr("in/a.tif", FILES["tiled.tif"]())
+    (ref,) = list_collection(str(tmp_path / "a.zip"))
+    with Reader(Limits()) as reader, open_regions(ref) as source:
+        whole = reader.read(ref).pixels
+        np.testing.assert_array_equal(source.read(Box(5, 6, 70, 80)), whole[5:70, 6:80])
+    with pytest.raises(InputError, match=r"in/a\.tif: a member .* the limit is 1,000"):
+        open_regions(ref, RegionLimits(memory_bytes=1000))
+
+
+def test_objects_in_a_bucket_are_read_by_region(s3: str) -> None:
+    address = new_address()
+    bucket, prefix = split_object_uri(address)
+    obstore.put(connect(bucket, Patience()), f"{prefix}/a.tif", FILES["big_tiled.tif"]())
+    (ref,) = list_collection(address)
+    with Reader(Limits()) as reader, open_regions(ref) as source:
+        whole = reader.read(ref).pixels
+        np.testing.assert_array_equal(source.read(Box(5, 6, 70, 80)), whole[5:70, 6:80])

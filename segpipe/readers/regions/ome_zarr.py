@@ -121,18 +121,10 @@ class OmeZarrSource(RegionSource):
         return part
 
 
-def is_ome_zarr(path: str) -> bool:
-    """Whether a folder is a Zarr group, by the files in it."""
-    return any(
-        os.path.isfile(os.path.join(path, name))  # noqa: PTH113, PTH118 - any bytes, as strings
-        for name in ("zarr.json", ".zgroup")
-    )
-
-
 def open_ome_zarr(path: str, plane: Plane | None, limits: RegionLimits, name: str) -> OmeZarrSource:
     """
     Args:
-        path: of the folder, with `zarr.json` (0.5) or `.zgroup` (0.4) in it.
+        path: of the folder, with `zarr.json` (0.5) or `.zattrs` (0.4) in it.
         plane: None for the first one, of all channels.
 
     Raises:

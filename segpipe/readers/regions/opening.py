@@ -13,12 +13,13 @@ from segpipe.readers.formats import PREFIX_BYTES, sniff
 from segpipe.readers.names import is_object_uri, split_member, split_uri
 from segpipe.readers.places import Places
 from segpipe.readers.planes import Plane, split_plane
-from segpipe.readers.regions.ome_zarr import is_ome_zarr, open_ome_zarr
+from segpipe.readers.regions.ome_zarr import open_ome_zarr
 from segpipe.readers.regions.shared_file import SharedFile
 from segpipe.readers.regions.slides import is_slide, open_slide
 from segpipe.readers.regions.source import RegionLimits, RegionSource, check_memory, errors_of
 from segpipe.readers.regions.tiff import open_tiff
 from segpipe.readers.regions.whole import open_whole
+from segpipe.readers.zarr_folder import METADATA, is_ome_zarr
 from segpipe.records import ImageRef
 
 
@@ -73,7 +74,10 @@ def _folder(uri: str) -> str | None:
     if member is not None or not os.path.isdir(path):  # noqa: PTH112 - any bytes, as strings
         return None
     if not is_ome_zarr(path):
-        raise InputError(Reason.NOT_A_FILE, "a folder, and no OME-Zarr (no zarr.json, no .zgroup)")
+        raise InputError(
+            Reason.NOT_A_FILE,
+            f"a folder, and no image in OME-Zarr (in its {' or '.join(METADATA)})",
+        )
     return path
 
 

@@ -17,8 +17,8 @@ from segpipe.readers.files import open_file
 from segpipe.readers.regions.source import RegionLimits, check_memory
 from segpipe.readers.regions.zarr_layout import ArrayLayout, Packing
 from segpipe.readers.structure import corrupt, truncated
+from segpipe.readers.zarr_folder import MAX_METADATA
 
-_MAX_METADATA = 16 << 20
 _ABSENT = (1 << 64) - 1
 _CHECKSUM = struct.Struct("<I")
 _ENTRY = struct.Struct("<QQ")
@@ -37,7 +37,7 @@ class ZarrFolder:
         Raises:
             InputError: it is not there, too large, or no object.
         """
-        data = self._read(name, 0, None, _MAX_METADATA)
+        data = self._read(name, 0, None, MAX_METADATA)
         if data is None:
             raise InputError(Reason.NOT_FOUND, f"{name[-80:]!r}, which an OME-Zarr has")
         try:
