@@ -167,6 +167,20 @@ def test_a_strip_of_plain_numbers_need_not_fit_the_memory(tmp_path: Path) -> Non
         np.testing.assert_array_equal(source.read(box)[:, :, 0], values[box.slices])
 
 
+@pytest.mark.parametrize("name", ["tiled.tif", "zstd_3", "rgb.png"])
+def test_the_time_of_a_region_is_limited(tmp_path: Path, name: str) -> None:
+    path, fragment = tmp_path / name, ""
+    if name in FILES:
+        write(path, FILES[name]())
+    else:
+        ome_zarr(path, name)
+        fragment = "#c=0"
+    with open_regions(ref_to(path, fragment), RegionLimits(decode_seconds=1e-9)) as source:
+        with pytest.raises(InputError, match=name) as refused:
+            source.read(Box(0, 0, 9, 9))
+        assert refused.value.reason is Reason.TIME_LIMIT
+
+
 def test_pixel_sizes_and_places_are_told(opened: Opened) -> None:
     assert opened("ome.tif")[0].pixel_size_um == pytest.approx((0.25, 0.5))
     assert opened("zstd_3")[0].pixel_size_um == pytest.approx((0.25, 0.5))
