@@ -21,6 +21,10 @@ _MAX_SEGMENTS = 1 << 21
 _MAX_TILE_PIXELS = 1 << 22
 """In a tile that is larger than its image."""
 _SEGMENT_TAGS = (273, 279, 324, 325)
+_LOADED_TAGS = (258, 270, 282, 283, 305, 339, 347, 513, 514, 530, 33628, 42113, 50838, 50839)
+"""Those, with the segments' own, that tifffile reads whole as soon as it sees them."""
+_MAX_VALUES = 1 << 26
+_MOST = dict.fromkeys(_SEGMENT_TAGS, _MAX_SEGMENTS) | dict.fromkeys(_LOADED_TAGS, _MAX_VALUES)
 _INTEGER_CODES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _MAX_SAMPLES = 64
 
@@ -143,10 +147,9 @@ class Directories:
         following = self._file.read(self._offset.size)
         tags: Tags = {}
         for tag, kind, count, value in self._entry.iter_unpack(table):
-            if tag in _SEGMENT_TAGS and count > _MAX_SEGMENTS:
-                raise InputError(
-                    Reason.TOO_LARGE, f"{count:,} strips or tiles; {_MAX_SEGMENTS:,} are read"
-                )
+            if count > _MOST.get(tag, count):
+                what = "strips or tiles" if tag in _SEGMENT_TAGS else f"values of tag {tag}"
+                raise InputError(Reason.TOO_LARGE, f"{count:,} {what}; {_MOST[tag]:,} are read")
             if tag in _WANTED and kind in _INTEGER_CODES:
                 tags[tag] = self._integers(kind, min(count, _MAX_SAMPLES + 1), value)
         return tags, self._unpack_next(following)

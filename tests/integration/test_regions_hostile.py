@@ -152,6 +152,19 @@ def test_sub_directories_that_lead_back(tmp_path: Path) -> None:
         assert refusal(path).reason is reason
 
 
+def test_a_description_without_end(tmp_path: Path) -> None:
+    """In a file with holes, which is as large as it says."""
+    path = write(tmp_path / "a.tif", tiff(grey(), description="x" * 99, metadata=None))
+    data = bytearray(path.read_bytes())
+    at = data.index(struct.pack("<HH", 270, 2)) + 4
+    struct.pack_into("<I", data, at, 1 << 30)
+    write(path, bytes(data))
+    os.truncate(path, (1 << 30) + (1 << 20))
+    error = refusal(path)
+    assert error.reason is Reason.TOO_LARGE
+    assert "1,073,741,824 values of tag 270" in error.detail
+
+
 def test_a_chain_of_pages_that_leads_back_ends(tmp_path: Path) -> None:
     data = bytearray(tiff(grey(), tile=(32, 32)))
     (first,) = struct.unpack_from("<I", data, 4)

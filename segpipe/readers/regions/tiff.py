@@ -38,8 +38,6 @@ from segpipe.readers.tiff_segments import Segment, Segments
 if TYPE_CHECKING:
     import tifffile
 
-_DESCRIPTION = 270
-_MAX_DESCRIPTION = 64 << 20
 _ROWS_BYTES = 4 << 20
 """Of a strip that is not compressed, as much is taken for a strip of its own."""
 
@@ -156,9 +154,6 @@ def _ome_image(opened: tifffile.TiffFile, layout: Layout, strict: bool) -> OmeIm
     Args:
         strict: planes are wanted; otherwise a kind of OME-XML that is not read does no harm.
     """
-    tag = opened.pages.first.tags.get(_DESCRIPTION)
-    if tag is None or tag.count > _MAX_DESCRIPTION:
-        return None
     text = opened.pages.first.description
     if "<OME" not in text[:4096] and ":OME" not in text[:4096]:
         return None
