@@ -1,4 +1,4 @@
-"""`segpipe bench scale`, `planning`, `query`, `view` and `seams`: what grows with an archive."""
+"""`segpipe bench` of what grows: `scale`, `planning`, `query`, `view`, `seams` and `regions`."""
 
 from __future__ import annotations
 
@@ -165,3 +165,31 @@ def seams(
     conditions = describe_conditions(threads=1, packages=("segpipe", "numpy", "scipy", "numba"))
     told = to_dict(outcomes, conditions)
     typer.echo(json.dumps(told) if as_json else to_text(outcomes, conditions))
+
+
+@large.command()
+def regions(
+    side: Annotated[int, typer.Option(min=2048, help="Pixels a side of the image.")] = 8192,
+    rounds: Annotated[int, typer.Option(min=1, help="Of which the median counts.")] = 40,
+    as_json: AsJson = False,
+) -> None:
+    """Read regions of 1024 x 1024 pixels of a large image, in each format.
+
+    \b
+    segpipe bench regions
+    segpipe bench regions --side 16384 --json
+    """
+    from segpipe.bench import regions as reading
+    from segpipe.bench.conditions import describe_conditions
+
+    with tempfile.TemporaryDirectory(prefix="segpipe-bench-") as folder:
+        outcome = reading.measure(
+            side, Path(folder), rounds, lambda said: typer.echo(said, err=True)
+        )
+    packages = ("segpipe", "tifffile", "imagecodecs", "pillow", "numpy")
+    conditions = describe_conditions(packages=packages)
+    if as_json:
+        told = {"side": side, "rounds": rounds, "formats": outcome}
+        typer.echo(json.dumps({**told, "conditions": asdict(conditions)}))
+    else:
+        typer.echo(f"{reading.as_text(outcome, side)}\n{conditions.to_text()}")

@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segpipe.errors import InputError, Reason
+from segpipe.geometry import Box
 from segpipe.records import Pixels
 
 Samples = npt.NDArray[Any]
@@ -35,19 +36,25 @@ PIXEL_TYPES = (
 )  # fmt: skip
 
 
-def as_pixels(samples: Samples, orientation: int = 1) -> tuple[Pixels, int]:
+def as_pixels(
+    samples: Samples, orientation: int = 1, any_channels: bool = False
+) -> tuple[Pixels, int]:
     """Samples without alpha, (H, W) or (H, W, C), to upright pixels.
 
+    Args:
+        any_channels: whoever asks has chosen the channels: how many they are is for him to know.
+
     Returns:
-        Pixels (H, W, C), C is 1 or 3, C-contiguous, native byte order, perhaps read-only;
-        and how many samples were NaN or infinite and are 0 now.
+        Pixels (H, W, C), C is 1 or 3 unless `any_channels`, C-contiguous, native byte order,
+        perhaps read-only; and how many samples were NaN or infinite and are 0 now.
 
     Raises:
         InputError: `unsupported_pixel_type`, `unsupported_channels`.
     """
     if samples.ndim == 2:
         samples = samples[:, :, np.newaxis]
-    check_channels(samples.shape[2])
+    if not any_channels:
+        check_channels(samples.shape[2])
     if samples.dtype == np.bool_:
         samples = full_range(samples, bits=1)
     check_pixel_type(samples.dtype.name)
@@ -141,3 +148,18 @@ def upright(samples: Samples, orientation: int) -> Samples:
 def upright_shape(height: int, width: int, orientation: int) -> tuple[int, int]:
     """(height, width) after `upright`."""
     return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+
+
+def stored_box(box: Box, shape: tuple[int, int], orientation: int) -> Box:
+    """Where the pixels of `box` are stored: `upright` of that region is `box` of the whole.
+
+    Args:
+        box: in the upright frame, inside of it.
+        shape: (height, width) of the upright image.
+    """
+    y0, x0, y1, x1 = box.y0, box.x0, box.y1, box.x1
+    if orientation in (2, 3, 6, 7):
+        x0, x1 = shape[1] - x1, shape[1] - x0
+    if orientation in (3, 4, 7, 8):
+        y0, y1 = shape[0] - y1, shape[0] - y0
+    return Box(x0, y0, x1, y1) if orientation in (5, 6, 7, 8) else Box(y0, x0, y1, x1)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import io
-import math
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import BinaryIO
 
-import numpy as np
-
-from segpipe.readers import jpeg
+from segpipe.geometry import Box
 from segpipe.readers.convert import (
     Samples,
     colours,
@@ -18,19 +15,16 @@ from segpipe.readers.convert import (
     upright_shape,
 )
 from segpipe.readers.deadline import Deadline
-from segpipe.readers.structure import corrupt, truncated
+from segpipe.readers.structure import corrupt
 from segpipe.readers.tiff_directory import (
     CMYK,
-    JPEG,
     PALETTE,
     WHITE_IS_ZERO,
     Layout,
     read_directory,
 )
+from segpipe.readers.tiff_segments import Segments
 from segpipe.records import Header
-
-if TYPE_CHECKING:
-    import tifffile
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -63,59 +57,22 @@ def decode(data: bytes, header: Header, deadline: Deadline) -> Samples:  # noqa:
     layout, _ = read_directory(io.BytesIO(data), len(data))
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages.first
-        samples = _segments(data, page, layout, deadline)
-        return _interpret(samples, layout, page)
+        segments = Segments(page, layout, lambda offset, length: data[offset : offset + length])
+        samples = segments.samples(Box(0, 0, layout.height, layout.width), deadline)
+        return interpret(samples, layout, page.colormap)
 
 
-def _segments(data: bytes, page: tifffile.TiffPage, layout: Layout, deadline: Deadline) -> Samples:
-    """The page's samples, (H, W, S), from its strips or tiles."""
-    planes, contiguous = (layout.samples, 1) if layout.planar else (1, layout.samples)
-    if page.shaped != (planes, 1, layout.height, layout.width, contiguous) or page.dtype is None:
-        raise corrupt(f"stored as {page.shaped} of {page.dtype}, which its tags do not say")
-    samples: Samples = np.zeros(page.shaped, page.dtype)
-    n_segments = math.prod(page.chunked)
-    extents = list(zip(page.dataoffsets, page.databytecounts, strict=False))
-    if len(extents) < n_segments:
-        raise corrupt(f"{len(extents)} strips or tiles of {n_segments}")
-    tables = {"jpegtables": page.jpegtables} if layout.compression == JPEG else {}
-    for index, (offset, length) in enumerate(extents[:n_segments]):
-        deadline.check()
-        if length == 0 or offset + length > len(data):
-            raise truncated(f"its strip or tile {index}")
-        stored = data[offset : offset + length]
-        if layout.compression == JPEG:
-            _check_jpeg(stored, layout.segment_shape)
-        _place(samples, page.decode(stored, index, **tables))
-    return np.moveaxis(samples[:, 0, :, :, 0], 0, -1) if layout.planar else samples[0, 0]
+def interpret(samples: Samples, layout: Layout, colour_map: Samples | None) -> Samples:
+    """Stored samples (H, W, S) to grey or RGB, by the table in `convert`, pixel by pixel.
 
-
-def _place(samples: Samples, decoded: tuple[Any, tuple[int, ...], tuple[int, ...]]) -> None:
-    """Copy one decoded strip or tile into `samples` (planes, depth, H, W, S); edges are cut."""
-    segment, (plane, depth, y, x, _), (_, height, width, _) = decoded
-    target = samples[plane, depth, y : y + height, x : x + width]
-    part = segment[0, : target.shape[0], : target.shape[1]]
-    if part.shape != target.shape:
-        raise corrupt(f"strip or tile of {part.shape} where {target.shape} is due")
-    target[...] = part
-
-
-def _check_jpeg(stored: bytes, shape: tuple[int, int]) -> None:
-    """Refuse what the decoder would allocate, repeat or fill with grey without a word."""
-    header = jpeg.inspect(io.BytesIO(stored), len(stored))
-    if header.height > shape[0] or header.width > shape[1]:
-        raise corrupt(f"JPEG of {header.shape} in a strip or tile of {shape}")
-    jpeg.check_complete(stored)
-    if jpeg.has_many_scans(stored):
-        raise corrupt("a JPEG of many scans within a TIFF")
-
-
-def _interpret(samples: Samples, layout: Layout, page: tifffile.TiffPage) -> Samples:
-    """Stored samples (H, W, S) to grey or RGB, by the table in `convert`."""
+    Args:
+        colour_map: (3, N) uint16, of a palette image.
+    """
     samples = samples[:, :, : layout.samples - layout.alpha]
     if layout.photometric == PALETTE:
-        if page.colormap is None:
+        if colour_map is None:
             raise corrupt("a palette image without its palette")
-        return colours(samples[:, :, 0], page.colormap)
+        return colours(samples[:, :, 0], colour_map)
     if layout.photometric == CMYK:
         return rgb_from_cmyk(samples)
     bits = layout.bits

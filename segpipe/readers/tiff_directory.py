@@ -1,4 +1,4 @@
-"""The first directory (IFD) of a TIFF 6.0 or BigTIFF file, and how many there are.
+"""The directories (IFDs) of a TIFF 6.0 or BigTIFF file: how each page is stored, and where it is.
 
 A dozen numbers are needed, so they are parsed here without a library: a hostile file can then
 cost no more than the tags that are asked for.
@@ -21,22 +21,29 @@ _MAX_SEGMENTS = 1 << 21
 _MAX_TILE_PIXELS = 1 << 22
 """In a tile that is larger than its image."""
 _SEGMENT_TAGS = (273, 279, 324, 325)
-_INTEGER_CODES = {1: "B", 3: "H", 4: "I", 16: "Q"}
+_LOADED_TAGS = (258, 270, 282, 283, 305, 339, 347, 513, 514, 530, 33628, 42113, 50838, 50839)
+"""Those, with the segments' own, that tifffile reads whole as soon as it sees them."""
+_MAX_VALUES = 1 << 26
+_MOST = dict.fromkeys(_SEGMENT_TAGS, _MAX_SEGMENTS) | dict.fromkeys(_LOADED_TAGS, _MAX_VALUES)
+_INTEGER_CODES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _MAX_SAMPLES = 64
 
 _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _ORIENTATION, _SAMPLES, _PLANAR, _TILE_WIDTH, _TILE_LENGTH = 274, 277, 284, 322, 323
 _EXTRA_SAMPLES, _SAMPLE_FORMAT, _DEPTH, _ROWS_PER_STRIP = 338, 339, 32997, 278
+_SUBFILE_TYPE, _SUB_DIRECTORIES = 254, 330
+_REDUCED, _MASK = 1, 4
 _WANTED = {
+    _SUBFILE_TYPE, _SUB_DIRECTORIES,
     _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _PLANAR,
     _TILE_WIDTH, _TILE_LENGTH, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _DEPTH, _ROWS_PER_STRIP,
 }  # fmt: skip
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
 _PHOTOMETRICS = (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR)
-JPEG = 7
+NONE, JPEG = 1, 7
 _COMPRESSIONS = {
-    1: "none", 5: "LZW", 8: "deflate", 32773: "PackBits", 32946: "deflate", JPEG: "JPEG",
+    NONE: "none", 5: "LZW", 8: "deflate", 32773: "PackBits", 32946: "deflate", JPEG: "JPEG",
     34925: "LZMA", 50000: "zstd",
 }  # fmt: skip
 _UNSIGNED, _SIGNED, _FLOAT, _UNDEFINED = 1, 2, 3, 4
@@ -60,6 +67,7 @@ class Layout:
     Attributes:
         samples: numbers per pixel, with the `alpha` ones among them, which come last.
         segment_shape: (height, width) of a tile, or of a whole strip.
+        tiled: whether segments are tiles.
     """
 
     height: int
@@ -73,6 +81,7 @@ class Layout:
     orientation: int
     alpha: int
     segment_shape: tuple[int, int]
+    tiled: bool
 
     @property
     def stored_type(self) -> str:
@@ -94,54 +103,66 @@ class Layout:
         return "uint8" if self.photometric == PALETTE else self.stored_type
 
 
+Tags = dict[int, tuple[int, ...]]
+"""Values of those integer tags of a page that say how it is stored."""
+
+
 def read_directory(file: BinaryIO, size: int) -> tuple[Layout, int]:
     """(layout of the first page, number of pages).
 
     Raises:
         InputError: it is damaged, or of a kind that is not read.
     """
-    file.seek(0)
-    head = take(file, 8, "its header")
-    order = "<" if head[:2] == b"II" else ">"
-    big = struct.unpack(order + "H", head[2:4])[0] == 43
-    if big:
-        (offset,) = struct.unpack(order + "Q", take(file, 8, "its header"))
-    else:
-        (offset,) = struct.unpack(order + "I", head[4:])
-    directory = _Directory(file, size, order, big)
-    tags, following = directory.read(offset)
-    return _layout(tags), directory.count(offset, following)
+    directories = Directories(file, size)
+    tags, following = directories.read(directories.first)
+    return layout_of(tags), len(directories.chain(following))
 
 
-class _Directory:
-    """Reads directories (IFDs) of one file."""
+class Directories:
+    """Reads directories (IFDs) of one file.
 
-    def __init__(self, file: BinaryIO, size: int, order: str, big: bool) -> None:
+    Attributes:
+        first: position of the first one, in bytes.
+    """
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        file.seek(0)
+        head = take(file, 8, "its header")
+        order = "<" if head[:2] == b"II" else ">"
+        big = struct.unpack(order + "H", head[2:4])[0] == 43
         self._file, self._size, self._order = file, size, order
         self._count = struct.Struct(order + ("Q" if big else "H"))
         self._entry = struct.Struct(order + ("HHQ8s" if big else "HHI4s"))
         self._offset = struct.Struct(order + ("Q" if big else "I"))
+        (self.first,) = self._offset.unpack(take(file, 8, "its header") if big else head[4:])
 
-    def read(self, offset: int) -> tuple[dict[int, tuple[int, ...]], int]:
-        """(values of the wanted integer tags, offset of the next directory)."""
+    def read(self, offset: int) -> tuple[Tags, int]:
+        """(values of the wanted integer tags, offset of the next directory).
+
+        Raises:
+            InputError: there is none, it is damaged, or has more segments than are read.
+        """
         n_entries = self._n_entries(offset)
-        table = take(self._file, n_entries * self._entry.size, "its first directory")
+        table = take(self._file, n_entries * self._entry.size, "a directory")
         following = self._file.read(self._offset.size)
-        tags: dict[int, tuple[int, ...]] = {}
+        tags: Tags = {}
         for tag, kind, count, value in self._entry.iter_unpack(table):
-            if tag in _SEGMENT_TAGS and count > _MAX_SEGMENTS:
-                raise InputError(
-                    Reason.TOO_LARGE, f"{count:,} strips or tiles; {_MAX_SEGMENTS:,} are read"
-                )
+            if count > _MOST.get(tag, count):
+                what = "strips or tiles" if tag in _SEGMENT_TAGS else f"values of tag {tag}"
+                raise InputError(Reason.TOO_LARGE, f"{count:,} {what}; {_MOST[tag]:,} are read")
             if tag in _WANTED and kind in _INTEGER_CODES:
                 tags[tag] = self._integers(kind, min(count, _MAX_SAMPLES + 1), value)
         return tags, self._unpack_next(following)
 
-    def count(self, first: int, following: int) -> int:
-        """Directories in the chain; one that was seen before ends it."""
-        seen = {first}
+    def chain(self, following: int) -> list[int]:
+        """Positions of all pages; one that was seen before ends the chain, as does damage.
+
+        Args:
+            following: position of the second page.
+        """
+        seen = {self.first: None}
         while following and following not in seen and following < self._size:
-            seen.add(following)
+            seen[following] = None
             bounded(len(seen), "pages")
             try:
                 n_entries = self._n_entries(following)
@@ -150,7 +171,7 @@ class _Directory:
             position = following + self._count.size + n_entries * self._entry.size
             self._file.seek(min(position, self._size))
             following = self._unpack_next(self._file.read(self._offset.size))
-        return len(seen)
+        return list(seen)
 
     def _n_entries(self, offset: int) -> int:
         if not 8 <= offset < self._size:
@@ -173,8 +194,27 @@ class _Directory:
         return code.unpack(value[: code.size])
 
 
-def _layout(tags: dict[int, tuple[int, ...]]) -> Layout:
+def sub_directories(tags: Tags) -> tuple[int, ...]:
+    """Positions of the pages below a page (SubIFDs).
+
+    Raises:
+        InputError: `corrupt`, when there are more than any pyramid has levels.
     """
+    found = tags.get(_SUB_DIRECTORIES, ())
+    if len(found) > _MAX_SAMPLES:
+        raise corrupt(f"more than {_MAX_SAMPLES} pages below a page (SubIFDs)")
+    return found
+
+
+def is_reduced(tags: Tags) -> bool:
+    """Whether a page says that it is another page, smaller (NewSubfileType), and no mask of one."""
+    kind = tags.get(_SUBFILE_TYPE, (0,))[0]
+    return bool(kind & _REDUCED) and not kind & _MASK
+
+
+def layout_of(tags: Tags) -> Layout:
+    """How a page is stored.
+
     Raises:
         InputError: an unsupported compression, colour space, pixel type or number of channels.
     """
@@ -201,12 +241,13 @@ def _layout(tags: dict[int, tuple[int, ...]]) -> Layout:
             one(_TILE_LENGTH, min(one(_ROWS_PER_STRIP, height), height)),
             one(_TILE_WIDTH, width),
         ),
+        tiled=_TILE_WIDTH in tags,
     )
     _check(layout, depth=one(_DEPTH, 1), mixed=_mixed(tags))
     return layout
 
 
-def _mixed(tags: dict[int, tuple[int, ...]]) -> bool:
+def _mixed(tags: Tags) -> bool:
     """Samples of one pixel that differ in their number of bits or their format."""
     return any(len(set(tags.get(tag, ()))) > 1 for tag in (_BITS, _SAMPLE_FORMAT))
 

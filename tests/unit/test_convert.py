@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageOps
 
 from segpipe.errors import InputError, Reason
+from segpipe.geometry import Box
 from segpipe.readers import convert
 
 SHAPES = st.tuples(st.integers(1, 6), st.integers(1, 6), st.sampled_from([1, 3]))
@@ -105,3 +106,16 @@ def test_a_palette_index_outside_the_palette_is_corrupt():
 def test_cmyk_ends_of_the_range():
     inks = np.array([[[0, 0, 0, 0], [0, 0, 0, 255], [255, 0, 0, 0]]], np.uint8)
     assert convert.rgb_from_cmyk(inks).tolist() == [[[255] * 3, [0] * 3, [0, 255, 255]]]
+
+
+@given(st.integers(1, 8), st.data())
+def test_a_part_that_is_turned_is_the_part_of_what_is_turned(orientation, data):
+    stored = np.arange(7 * 5 * 2).reshape(7, 5, 2)
+    whole = convert.upright(stored, orientation)
+    (y0, y1), (x0, x1) = (
+        sorted(data.draw(st.tuples(*[st.integers(0, size)] * 2))) for size in whole.shape[:2]
+    )
+    box = Box(y0, x0, y1, x1)
+    place = convert.stored_box(box, whole.shape[:2], orientation)
+    part = convert.upright(stored[place.slices], orientation)
+    np.testing.assert_array_equal(part, whole[box.slices])
