@@ -23,6 +23,7 @@ from segpipe.readers.archives import (
 )
 from segpipe.readers.bucket import walk_bucket
 from segpipe.readers.extensions import ARCHIVES, is_image_name
+from segpipe.readers.files import file_ref
 from segpipe.readers.folder import walk_folder
 from segpipe.readers.manifest import SUFFIXES, walk_manifest
 from segpipe.readers.names import (
@@ -35,7 +36,6 @@ from segpipe.readers.names import (
     split_uri,
 )
 from segpipe.readers.places import Places
-from segpipe.readers.zarr_folder import folder_ref, is_ome_zarr, local_ref
 from segpipe.records import ImageRef
 
 _READABLE_ARCHIVES = tuple(ending for ending in ARCHIVES if ending not in (".7z", ".rar"))
@@ -99,8 +99,7 @@ def list_collection(source: str) -> Listing:
 
     An address is `s3://BUCKET/KEY`, `gs://` or `az://`, percent-encoded as URIs are. An object of
     this key is an image, a manifest or an archive; otherwise it is a prefix, as if it ended with a
-    slash. There are no globs in buckets. A folder with the metadata of an OME-Zarr image is one
-    image, in a folder, a glob, a manifest and by itself.
+    slash. There are no globs in buckets.
 
     Order: a folder's by the bytes of the names, depth first; a prefix's by the bytes of the keys; a
     glob's and a zip's by the bytes of the names; a tar's and a manifest's own.
@@ -114,10 +113,6 @@ def list_collection(source: str) -> Listing:
         return _in_bucket(source, places)
     path = _local(source)
     if os.path.isdir(path):  # noqa: PTH112 - any bytes, as strings
-        if is_ome_zarr(path):
-            whole = path.rstrip("/") or path
-            shown = _name(file_uri(whole))
-            return Listing(path, "image", lambda: iter((folder_ref(whole, shown),)))
         place = file_uri(path).rstrip("/") + "/"
         return Listing(path, "folder", lambda: walk_folder(path), place)
     if not os.path.lexists(path):
@@ -184,9 +179,8 @@ def _walk_glob(pattern: str) -> Iterator[ImageRef | None]:
     found = set(glob.iglob(pattern, recursive=True))  # noqa: PTH207 - Path decodes no bytes
     for path in sorted(found, key=os.fsencode):
         name = os.fsencode(path)
-        shown = readable(os.fsencode(os.path.relpath(path, root)))
-        if is_image_name(name) or not os.path.isdir(path) or is_ome_zarr(path):  # noqa: PTH112
-            yield local_ref(path, shown)
+        if is_image_name(name) or not os.path.isdir(path):  # noqa: PTH112
+            yield file_ref(path, readable(os.fsencode(os.path.relpath(path, root))))
 
 
 def _fixed_part(pattern: str) -> str:

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from segpipe.errors import InputError, Reason, SpecError
 from segpipe.provenance.redact import redact_url
+from segpipe.readers.files import file_ref
 from segpipe.readers.names import (
     is_object_uri,
     object_uri,
@@ -25,7 +26,6 @@ from segpipe.readers.names import (
     split_uri,
 )
 from segpipe.readers.places import Places
-from segpipe.readers.zarr_folder import local_ref
 from segpipe.records import ImageRef
 
 SUFFIXES = (".txt", ".csv", ".parquet")
@@ -78,7 +78,7 @@ def _named(entry: str, root: str, places: Places) -> ImageRef:
         return _at_uri(entry, shown, places)
     if not is_object_uri(root) or entry.startswith("/"):
         folder = "/" if is_object_uri(root) else split_uri(root + "/")[0]
-        return local_ref(os.path.join(folder, entry), shown)  # noqa: PTH118 - keeps any bytes
+        return file_ref(os.path.join(folder, entry), shown)  # noqa: PTH118 - keeps any bytes
     bucket, prefix = split_object_uri(root)
     return places.ref(
         object_uri(bucket, posixpath.normpath(f"{prefix}/{entry}".lstrip("/"))), shown
@@ -93,7 +93,7 @@ def _at_uri(uri: str, shown: str, places: Places) -> ImageRef:
     try:
         if is_object_uri(outer):
             return places.ref(object_uri(*split_object_uri(outer)), shown)
-        return local_ref(split_uri(outer)[0], shown)
+        return file_ref(split_uri(outer)[0], shown)
     except ValueError as error:
         known = redact_url(uri)  # it may hold what somebody logs in with
         return ImageRef(

@@ -8,9 +8,8 @@ import threading
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from segpipe.errors import InputError
-from segpipe.readers.files import open_file
+from segpipe.readers.files import file_ref, open_file
 from segpipe.readers.names import is_object_uri, object_uri, split_object_uri, split_uri
-from segpipe.readers.zarr_folder import local_ref
 from segpipe.records import ImageRef
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ class Places:
     def ref(self, uri: str, shown: str) -> ImageRef:
         """What is at `uri`, as a member of a collection, refused where it cannot be read."""
         if not is_object_uri(uri):
-            return local_ref(split_uri(uri)[0], shown, uri)
+            return file_ref(split_uri(uri)[0], shown, uri)
         bucket, key = split_object_uri(uri)
         try:
             return object_ref(bucket, self.bucket(bucket).head(key), shown)

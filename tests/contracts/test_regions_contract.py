@@ -14,7 +14,6 @@ import numpy as np
 import obstore
 import pytest
 import tifffile
-import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +22,6 @@ from segpipe.errors import BudgetError, InputError, Reason, SpecError
 from segpipe.geometry import Box
 from segpipe.readers import Reader, list_collection
 from segpipe.readers.names import split_object_uri
-from segpipe.readers.planes import Plane, plane_ref
 from segpipe.readers.regions import RegionLimits, RegionSource, open_regions
 from segpipe.spec import Limits
 from tests.region_files import FILES, ZARRS, geo_tiff, ome_tiff, ome_zarr, ref_to, write
@@ -198,28 +196,6 @@ def test_a_level_says_how_large_its_pixels_are(opened: Opened) -> None:
     assert [level.scale for level in levels] == [
         (1.0, 1.0), (83 / 42, 109 / 55), (83 / 21, 109 / 28),
     ]  # fmt: skip
-
-
-def test_an_ome_zarr_is_one_image_of_a_collection(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    for name in ("b.ome.zarr", "in/c.zarr"):
-        ome_zarr(tmp_path / name, "zstd_3" if name == "b.ome.zarr" else "zlib_2")
-    write(tmp_path / "a.tif", FILES["tiled.tif"]())
-    zarr.create_group(tmp_path / "in/no_image.zarr")
-    write(tmp_path / "list.txt", b"b.ome.zarr\na.tif\n")
-    names = ["a.tif", "b.ome.zarr", "in/c.zarr"]
-    listed = list(list_collection(str(tmp_path)))
-    assert [ref.path for ref in listed] == names
-    assert not any(ref.refused for ref in listed)
-    assert [ref.path for ref in list_collection(str(tmp_path / "**/*.zarr"))] == names[1:]
-    assert [ref.path for ref in list_collection(str(tmp_path / "list.txt"))] == names[1::-1]
-    (alone,) = list_collection(f"{tmp_path / 'b.ome.zarr'}/")
-    assert alone.uri == listed[1].uri
-    with Reader(Limits()) as reader:
-        assert reader.unchanged(listed[1])
-    with open_regions(plane_ref(alone, Plane(z=1, c=(2,)))) as source:
-        assert source.name == "b.ome.zarr#z=1,t=0,c=2"
-        assert source.read(Box(0, 0, 2, 2)).shape == (2, 2, 1)
 
 
 @pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
