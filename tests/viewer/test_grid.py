@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 from PIL import Image
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from tests.servers.process import wait_for
 from tests.viewer.archive import HOSTILE, STRICT, Archive, add_run, field
@@ -73,6 +73,23 @@ def test_brushing_a_histogram_sets_the_range(visit: Visit) -> None:
     assert all(low <= int(text.split()[0]) <= high for text in texts)
     page.get_by_role("button", name="Clear").first.click()
     expect(page.locator("#total")).to_contain_text("43 images")
+
+
+def test_what_a_person_does_before_the_store_is_known_is_not_lost(visit: Visit) -> None:
+    held: list[Route] = []
+    page = visit.page
+    page.route("**/api/store", lambda route: held.append(route))
+    with page.expect_request("**/api/store"):
+        visit.goto("/")
+    box = page.get_by_label("SQL condition")
+    box.fill("n_objects >= 11")
+    box.press("Control+Enter")
+    expect(page).to_have_url(re.compile("where=n_objects"))
+    for route in held:
+        route.continue_()
+    expect(page.locator("#total")).to_contain_text(" images, ")
+    expect(page.locator("#total")).not_to_contain_text("43 images")
+    expect(box).to_have_value("n_objects >= 11")
 
 
 def test_a_condition_in_sql_and_what_is_wrong_with_it(visit: Visit) -> None:

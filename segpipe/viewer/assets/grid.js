@@ -29,6 +29,7 @@ function change(update, replace = false) {
 }
 
 async function refresh() {
+  if (!store) return; // not known yet: `start` asks with the state as it is by then
   asking.abort();
   asking = new AbortController();
   const { signal } = asking;
