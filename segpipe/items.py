@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
-from segpipe.errors import InputError, Reason
+from segpipe.errors import InputError, Reason, StoreError
 from segpipe.planning.memory import Cost
 from segpipe.records import DecodedImage, Header, ImageRef
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +67,13 @@ def blame(error: Exception) -> InputError:
     """What a segmenter raised on one image, as that image's failure."""
     reason = Reason.TOO_LARGE if isinstance(error, MemoryError) else Reason.SEGMENTER_ERROR
     return InputError(reason, f"{type(error).__name__}: {error}"[:500])
+
+
+def guarded(stage: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
+    """Run a stage of a segmenter; what it raises on one image is that image's failure."""
+    try:
+        return stage(*arguments, **named)
+    except (InputError, StoreError, OSError):
+        raise  # no stage reads its image: what the system refuses here, it refuses the process
+    except Exception as error:
+        raise blame(error) from error

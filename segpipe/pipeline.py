@@ -7,36 +7,40 @@
     record    objects, measures, masks, rows              this thread
     commit    look at the inputs again, then make it true
 
-The three stages in the middle overlap through queues that are bounded in number and in bytes (see
-`planning.memory`); images that are too large for that go alone, at the end. An image that fails
-travels the same path as a `Failure` and becomes a row.
+The three stages in the middle overlap (see `passes`). An image that fails travels the same path as
+a `Failure` and becomes a row. Of an image that is too large to be seen whole all parts are looked
+at before (see `large`), by this process or by others; here they are put together.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from segpipe.batching import Capacity, answer
+from segpipe.batching import Capacity
 from segpipe.clock import StageClock
 from segpipe.errors import InputError, Reason
-from segpipe.items import Answered, Entry, Failure, Loaded, blame, waiting_bytes
+from segpipe.items import Answered, Entry, Failure, Loaded, guarded
+from segpipe.large.image import is_large
+from segpipe.large.memory import large_cost
+from segpipe.large.work import LargeWork, Part, look_at, open_work, units_key
 from segpipe.measure.properties import measure_objects
-from segpipe.overlap import overlap
-from segpipe.planning.memory import image_cost, plan_passes
+from segpipe.passes import READ_AHEAD, answers
+from segpipe.planning.memory import Cost, image_cost
+from segpipe.provenance.tally import add_seconds
 from segpipe.readers import Reader, Watchdog
-from segpipe.records import Chunk, Commit, Header, Segmentation
-from segpipe.rows import ChunkTables
+from segpipe.records import Chunk, Commit, Header, ImageRef, Segmentation
+from segpipe.rows import About, ChunkTables
 from segpipe.segmenters.base import Segmenter
 from segpipe.store.commits import Attempt
 from segpipe.store.files import Files
 from segpipe.store.masks import LabelOverflowError
-
-READ_AHEAD = 8
-"""Images that may wait between two stages, where memory allows it."""
+from segpipe.store.units import Units
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,13 @@ class Care:
     quarantined: frozenset[int] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A chunk with large images, and their parts that are to be looked at before it can be done."""
+
+    parts: tuple[Part, ...]
+
+
 def process_chunk(
     chunk: Chunk,
     segmenter: Segmenter[Any, Any],
@@ -64,7 +75,7 @@ def process_chunk(
     watchdog: Watchdog | None = None,
     capacity: Capacity | None = None,
 ) -> Commit:
-    """Segment a chunk and commit it.
+    """Segment a chunk and commit it, all in this process.
 
     Args:
         watchdog: ends this process when a decoder hangs; for one that is replaced when it dies.
@@ -74,16 +85,26 @@ def process_chunk(
         The commit that stands, which is another attempt's if that was quicker. Its `seconds` tell
         also of the committing itself, which the file in the store cannot know.
     """
-    attempt = partial(
-        _attempt,
-        chunk,
-        segmenter,
-        files,
-        run_id,
-        care or Care(),
-        watchdog,
-        capacity or Capacity(),
-    )
+    capacity = capacity or Capacity()
+    while True:
+        done = begin_chunk(chunk, segmenter, files, run_id, care, watchdog, capacity)
+        if isinstance(done, Commit):
+            return done
+        for part in done.parts:
+            look_at(part, chunk, segmenter, files, capacity)
+
+
+def begin_chunk(
+    chunk: Chunk,
+    segmenter: Segmenter[Any, Any],
+    files: Files,
+    run_id: str,
+    care: Care | None,
+    watchdog: Watchdog | None,
+    capacity: Capacity,
+) -> Commit | Unfinished:
+    """As `process_chunk`, unless parts of a large image are left to look at, by whomever."""
+    attempt = partial(_attempt, chunk, segmenter, files, run_id, care or Care(), watchdog, capacity)
     try:
         return attempt(np.uint16)
     except LabelOverflowError:
@@ -94,12 +115,18 @@ def process_chunk(
 class _Job:
     """What the stages of an attempt share."""
 
+    chunk: Chunk
     segmenter: Segmenter[Any, Any]
+    files: Files
     reader: Reader
     attempt: Attempt
     care: Care
     capacity: Capacity
     clock: StageClock
+
+    @property
+    def ahead(self) -> int:
+        return 0 if self.care.careful else READ_AHEAD
 
 
 def _attempt(
@@ -111,48 +138,47 @@ def _attempt(
     watchdog: Watchdog | None,
     capacity: Capacity,
     label_type: type[np.uint16 | np.uint32],
-) -> Commit:
+) -> Commit | Unfinished:
     attempt = Attempt(files, chunk, run_id, care.label)
     clock = StageClock()
     try:
         with Reader(segmenter.spec.decoding, isolated=care.careful, watchdog=watchdog) as reader:
-            job = _Job(segmenter, reader, attempt, care, capacity, clock)
+            job = _Job(chunk, segmenter, files, reader, attempt, care, capacity, clock)
             with clock.stage("survey"):
-                entries, failures = _survey(chunk, job)
+                entries, failures = _survey(job)
+                small = [entry for entry in entries if not is_large(entry.header, segmenter.spec)]
+                large, parts = _parts_due(entries, failures, job)
+            if parts:
+                attempt.discard()
+                return Unfinished(parts)
             tables = ChunkTables(chunk, segmenter.spec, run_id, attempt, label_type)
-            tables.plan_masks([entry.header.shape for entry in entries])
+            tables.plan_masks([entry.header.shape for entry in small], large=bool(large))
             for failure in failures:
                 tables.add_failure(failure.ref, failure.error, failure.header)
 
-            ahead = 0 if care.careful else READ_AHEAD
-            costs = [entry.cost for entry in entries]
-            batches = [segmenter.spec.batch_of(entry.header.shape) for entry in entries]
-            for some in plan_passes(costs, capacity.budget.room, ahead, batches):
-                members = [entries[index] for index in some.images]
-                bounds = some.ahead, waiting_bytes, some.queue_bytes
-                loaded = overlap((_load(entry, job) for entry in members), *bounds)
-                loaded = clock.taking("wait_for_images", loaded)
-                answered = answer(loaded, segmenter, some.batch, capacity, clock)
-                answered = clock.giving("wait_for_room", answered)
-                for item in overlap(answered, *bounds):
-                    _record(item, segmenter, tables, clock)
+            for item in answers(small, partial(_load, job), segmenter, capacity, clock, job.ahead):
+                _record(item, segmenter, tables, clock)
+            before = [stages for entry in large for stages in _put_together(entry, job, tables)]
 
-            ceilings = capacity.ceilings.of(entry.header.shape for entry in entries)
+            ceilings = capacity.ceilings.of(entry.header.shape for entry in small)
             with clock.stage("commit"):
                 changed = {ref.image_id for ref in chunk.images if not reader.unchanged(ref)}
-                commit = tables.commit(changed, clock.seconds(), ceilings)
+                seconds = add_seconds([clock.seconds(), *before])
+                commit = tables.commit(changed, seconds, ceilings)
+        for entry in large:
+            Units(files, units_key(chunk, entry.ref)).clear()
         own = commit.attempt == attempt.name
-        return replace(commit, seconds=clock.seconds()) if own else commit
+        return replace(commit, seconds=add_seconds([clock.seconds(), *before])) if own else commit
     except BaseException:
         attempt.discard()
         raise
 
 
-def _survey(chunk: Chunk, job: _Job) -> tuple[list[Entry], list[Failure]]:
+def _survey(job: _Job) -> tuple[list[Entry], list[Failure]]:
     """Headers of all images; ordered by shape, so that batches of one shape are full."""
     entries: list[Entry] = []
     failures: list[Failure] = []
-    for index, ref in enumerate(chunk.images):
+    for index, ref in enumerate(job.chunk.images):
         header: Header | None = None
         try:
             if index in job.care.quarantined:
@@ -162,7 +188,7 @@ def _survey(chunk: Chunk, job: _Job) -> tuple[list[Entry], list[Failure]]:
             if job.care.careful:
                 job.attempt.leave_crumb(index)
             header = job.reader.header(ref)
-            cost = image_cost(header, ref.size_bytes, job.segmenter.footprint(header))
+            cost = _cost(ref, header, job)
             job.capacity.budget.check(cost)
             entries.append(Entry(index, ref, header, cost))
         except InputError as error:
@@ -170,7 +196,57 @@ def _survey(chunk: Chunk, job: _Job) -> tuple[list[Entry], list[Failure]]:
     return sorted(entries, key=lambda entry: (entry.header.shape, entry.index)), failures
 
 
-def _load(entry: Entry, job: _Job) -> Loaded | Failure:
+def _cost(ref: ImageRef, header: Header, job: _Job) -> Cost:
+    if is_large(header, job.segmenter.spec):
+        return large_cost(header, job.segmenter, job.capacity.budget.room)
+    return image_cost(header, ref.size_bytes, job.segmenter.footprint(header))
+
+
+def _parts_due(
+    entries: Sequence[Entry], failures: list[Failure], job: _Job
+) -> tuple[list[Entry], tuple[Part, ...]]:
+    """The large images, and their parts that nobody has looked at; adds those that fail."""
+    large: list[Entry] = []
+    parts: list[Part] = []
+    for entry in entries:
+        if not is_large(entry.header, job.segmenter.spec):
+            continue
+        if job.care.careful:
+            job.attempt.leave_crumb(entry.index)
+        try:
+            with _work(entry, job) as work:
+                rows = work.rows_due(partial(job.reader.sha256, entry.ref))
+        except InputError as error:
+            failures.append(Failure.of(entry.ref, error, entry.header))
+        else:
+            large.append(entry)
+            parts += (Part(entry.index, entry.header.shape, row) for row in rows)
+    return large, tuple(parts)
+
+
+def _put_together(entry: Entry, job: _Job, tables: ChunkTables) -> Sequence[Mapping[str, float]]:
+    """Record a large image whose parts were looked at; the seconds that they took."""
+    masks = tables.large_masks(entry.ref, entry.header.shape)
+    try:
+        with _work(entry, job) as work, job.clock.stage("measure") as finishing:
+            found = work.result(masks.write)
+    except InputError as error:
+        masks.discard()
+        tables.add_failure(entry.ref, error, entry.header)
+        return ()
+    about = About(entry.header, found.overview.sha256, found.overview.n_nonfinite)
+    decode, forward, finish = found.seconds
+    seconds = decode, forward, finish + finishing.seconds
+    tables.add_large(entry.ref, about, found, found.measures, masks, seconds)
+    return found.stages
+
+
+def _work(entry: Entry, job: _Job) -> AbstractContextManager[LargeWork]:
+    shape, ahead = entry.header.shape, job.ahead
+    return open_work(job.chunk, entry.ref, shape, job.segmenter, job.files, job.capacity, ahead)
+
+
+def _load(job: _Job, entry: Entry) -> Loaded | Failure:
     if job.care.careful:
         job.attempt.leave_crumb(entry.index)
     try:
@@ -179,7 +255,7 @@ def _load(entry: Entry, job: _Job) -> Loaded | Failure:
         if image.header != entry.header:
             raise InputError(Reason.READ_ERROR, "the file was replaced while it was read")
         with job.clock.stage("preprocess") as preparing:
-            prepared = _guarded(job.segmenter.prepare, image)
+            prepared = guarded(job.segmenter.prepare, image)
     except InputError as error:
         return Failure.of(entry.ref, error, entry.header)
     return Loaded(entry, image, prepared, decoding.seconds + preparing.seconds)
@@ -194,22 +270,12 @@ def _record(
     entry, image = item.entry, item.image
     try:
         with clock.stage("postprocess") as finishing:
-            segmentation: Segmentation = _guarded(segmenter.finish, item.raw, image)
+            segmentation: Segmentation = guarded(segmenter.finish, item.raw, image)
         with clock.stage("measure") as measuring:
-            measures = _guarded(measure_objects, segmentation, image.pixels)
+            measures = guarded(measure_objects, segmentation, image.pixels)
     except InputError as error:
         tables.add_failure(entry.ref, error, image.header)
         return
     seconds = *item.seconds, finishing.seconds + measuring.seconds
     with clock.stage("write"):
         tables.add(entry.ref, image, segmentation, measures, seconds)
-
-
-def _guarded(stage: Any, *arguments: Any) -> Any:
-    """Run a stage of a segmenter; what it raises on one image is that image's failure."""
-    try:
-        return stage(*arguments)
-    except (InputError, OSError):
-        raise  # no stage reads its image: what the system refuses here, it refuses the process
-    except Exception as error:
-        raise blame(error) from error

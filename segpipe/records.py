@@ -218,6 +218,12 @@ class Segmentation:
     def n_objects(self) -> int:
         return len(self.scores)
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width)."""
+        height, width = self.label_image.shape
+        return height, width
+
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:

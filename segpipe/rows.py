@@ -4,19 +4,34 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Set
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from segpipe.errors import InputError
-from segpipe.object_rows import ObjectRows
+from segpipe.object_rows import ObjectRows, Objects
 from segpipe.records import Chunk, Commit, DecodedImage, Header, ImageRef, Segmentation
 from segpipe.schema import IMAGES
 from segpipe.spec import SegmentSpec
 from segpipe.store.commits import Attempt
 from segpipe.store.masks import ArrayName, MaskWriter
+from segpipe.store.pyramids import PyramidWriter
 
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What is known of an image besides its pixels; as in `DecodedImage`."""
+
+    header: Header
+    sha256: str
+    n_nonfinite: int
+
+    @classmethod
+    def of(cls, image: DecodedImage) -> About:
+        return cls(image.header, image.sha256, image.n_nonfinite)
 
 
 class ChunkTables:
@@ -45,10 +60,15 @@ class ChunkTables:
         self._images: dict[str, Row] = {}
         self._objects = ObjectRows(spec.model.classes)
 
-    def plan_masks(self, shapes: list[tuple[int, int]]) -> None:
-        """Say which (height, width) may come; none means that there will be no masks."""
-        if shapes:
-            self._masks = self._attempt.mask_writer(shapes, self._dtypes)
+    def plan_masks(self, shapes: list[tuple[int, int]], large: bool = False) -> None:
+        """Say which (height, width) may come; without any, and no large one, there are no masks.
+
+        Args:
+            shapes: of images that are not large.
+            large: whether others may come.
+        """
+        if shapes or large:
+            self._masks = self._attempt.mask_writer(shapes, self._dtypes if shapes else {})
 
     def add_failure(self, ref: ImageRef, error: InputError, header: Header | None = None) -> None:
         """The one row of an image without a result."""
@@ -78,22 +98,57 @@ class ChunkTables:
         planes: dict[ArrayName, Any] = {"label_image": segmentation.label_image}
         if segmentation.semantic is not None:
             planes["semantic"] = segmentation.semantic
-        place = {
-            "mask_array": f"{self._attempt.group}/label_image",
-            "mask_index": self._masks.append(planes),
+        place = self._place(self._attempt.group, "label_image", self._masks.append(planes))
+        self._add(ref, About.of(image), segmentation, measures, place, seconds)
+
+    def large_masks(self, ref: ImageRef, shape: tuple[int, int]) -> PyramidWriter:
+        """Where the masks of a large image go, for `add_large`."""
+        dtypes = {**self._dtypes, "label_image": np.uint32}
+        return self._attempt.pyramid_writer(ref.image_id, shape, dtypes)
+
+    def add_large(
+        self,
+        ref: ImageRef,
+        about: About,
+        objects: Objects,
+        measures: Mapping[str, Any],
+        masks: PyramidWriter,
+        seconds: tuple[float, float, float],
+    ) -> None:
+        """The same of an image whose masks were written block by block."""
+        self._attempt.close_masks(masks)
+        place = self._place(masks.group, "label_image/0", None)
+        self._add(ref, about, objects, measures, place, seconds)
+
+    def _place(self, group: str, level: str, index: int | None) -> Row:
+        semantic = level.replace("label_image", "semantic")
+        return {
+            "mask_array": f"{group}/{level}",
+            "mask_index": index,
+            "semantic_array": f"{group}/{semantic}" if "semantic" in self._dtypes else None,
         }
+
+    def _add(
+        self,
+        ref: ImageRef,
+        about: About,
+        objects: Objects,
+        measures: Mapping[str, Any],
+        place: Row,
+        seconds: tuple[float, float, float],
+    ) -> None:
         keys = {**self._keys, "image_id": ref.image_id}
-        self._objects.add({**keys, **place}, segmentation, measures)
+        shown = {name: place[name] for name in ("mask_array", "mask_index")}
+        self._objects.add({**keys, **shown}, objects, measures)
         self._images[ref.image_id] = {
-            **self._about(ref, image.header),
+            **self._about(ref, about.header),
             **place,
-            "semantic_array": f"{self._attempt.group}/semantic" if "semantic" in planes else None,
-            "sha256": image.sha256,
+            "sha256": about.sha256,
             "status": "ok",
-            "n_nonfinite": image.n_nonfinite,
-            "n_objects": segmentation.n_objects,
-            "n_discarded": segmentation.n_discarded,
-            "saturated": segmentation.saturated,
+            "n_nonfinite": about.n_nonfinite,
+            "n_objects": len(objects.scores),
+            "n_discarded": objects.n_discarded,
+            "saturated": objects.saturated,
             **dict(
                 zip(("decode_seconds", "forward_seconds", "finish_seconds"), seconds, strict=True)
             ),

@@ -49,13 +49,16 @@ class RangeScaling(Frozen):
     kind: Literal["range"] = "range"
 
 
+Scaling = PercentileScaling | RangeScaling
+
+
 class Preprocess(Frozen):
     """How pixels become what a network takes; the same function serves training and inference.
 
     After scaling, each of three channels (grey is repeated) becomes `(x - mean) / std`.
     """
 
-    scaling: Annotated[PercentileScaling | RangeScaling, Field(discriminator="kind")]
+    scaling: Annotated[Scaling, Field(discriminator="kind")]
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
 

@@ -22,7 +22,7 @@ from segpipe.planning.memory import PLANNED, SMALLEST, worker_budget
 from segpipe.readers import Watchdog
 from segpipe.records import Chunk, Commit
 from segpipe.segmenters.base import Segmenter
-from segpipe.segmenters.build import build_for_any_size
+from segpipe.segmenters.build import build
 from segpipe.spec import SegmentSpec
 from segpipe.store.addresses import files_at
 from segpipe.store.files import Files, failure_text
@@ -55,7 +55,7 @@ class Work:
     spec: SegmentSpec
     weights: Path | None
     threads: int | None
-    load: Callable[[SegmentSpec, Path | None, int | None], Segmenter[Any, Any]] = build_for_any_size
+    load: Callable[[SegmentSpec, Path | None, int | None], Segmenter[Any, Any]] = build
     memory: int | None = None
     version: str = field(default_factory=_installed)
 

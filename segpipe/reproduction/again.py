@@ -25,7 +25,7 @@ from segpipe.records import Chunk, ImageRef
 from segpipe.reproduction.compare import Comparison, Outcome, compare_image
 from segpipe.reproduction.sample import sample_rows
 from segpipe.segmenters.base import Segmenter
-from segpipe.segmenters.build import build_for_any_size
+from segpipe.segmenters.build import build
 from segpipe.segmenters.devices import device_count
 from segpipe.segmenters.weights import sha256_file
 from segpipe.spec import SegmentSpec, parse
@@ -154,7 +154,7 @@ def _segmenter(record: RunRecord, spec: SegmentSpec, weights: Path | None) -> Se
         )
     path = _weights(record, spec, weights) if spec.model.weights_sha256 else None
     threads = next((kind.threads for kind in record.workers), record.threads)
-    return build_for_any_size(spec, path, threads or None)
+    return build(spec, path, threads or None)
 
 
 def _weights(record: RunRecord, spec: SegmentSpec, given: Path | None) -> Path:

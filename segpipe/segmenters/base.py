@@ -20,8 +20,9 @@ import numpy.typing as npt
 
 from segpipe.errors import SegpipeError
 from segpipe.records import DecodedImage, Header, Segmentation
-from segpipe.spec import SegmentSpec
+from segpipe.spec import Scaling, SegmentSpec
 
+Areas = npt.NDArray[np.int64]
 Prepared = TypeVar("Prepared")
 Raw = TypeVar("Raw")
 
@@ -96,37 +97,37 @@ class Segmenter(Protocol[Prepared, Raw]):
 
 
 class PartSegmenter(Segmenter[Prepared, Raw], Protocol[Prepared, Raw]):
-    """A segmenter that can look at a part of an image as it would if it saw all of it."""
+    """A segmenter that can look at a part of an image as it would if it saw all of it.
 
-    def view(self, image: DecodedImage) -> View:
-        """What its parts need of the whole image; magnification 1. Pure."""
-        ...
+    `scaling` says which values of the whole image become 0 and 1; None: it does not depend on them.
+    """
+
+    scaling: Scaling | None
 
     def prepare_part(self, part: DecodedImage, view: View) -> Prepared:
         """As `prepare`, of a part of an image."""
         ...
 
-    def magnification(self, diameter: float, part: tuple[int, int]) -> float:
+    def magnification(self, areas: Areas, part: tuple[int, int]) -> float:
         """At which objects are best looked at.
 
         Args:
-            diameter: median over some of the objects, pixels; 0 where there are none.
+            areas: (N,) of some of the objects, pixels.
             part: (height, width) of the largest part.
         """
         ...
 
 
 class SemanticPartSegmenter(PartSegmenter[Prepared, Raw], Protocol[Prepared, Raw]):
-    """One whose parts are classes: they are put together before regions are looked for."""
+    """One whose parts are classes: they are put together before regions are looked for.
+
+    Connected regions of fewer than `min_area` pixels are no objects.
+    """
+
+    min_area: int
 
     def classes(
         self, raw: Raw, shape: tuple[int, int]
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
         """(H, W) class of each pixel, and how probable it is."""
-        ...
-
-    def regions(
-        self, semantic: npt.NDArray[np.uint8], confidence: npt.NDArray[np.float32]
-    ) -> Segmentation:
-        """The classes with their connected regions as objects."""
         ...

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, assert_never, cast
+from typing import Any, assert_never
 
 from segpipe.errors import SpecError, WeightsError
-from segpipe.segmenters.base import PartSegmenter, Segmenter
+from segpipe.segmenters.base import Segmenter
 from segpipe.segmenters.weights import sha256_file
 from segpipe.spec import SegmentSpec
 
@@ -49,19 +49,6 @@ def build(
             raise SpecError(f"{spec.model.name!r} is a truth, which `segpipe import` brings")
         case kind:
             assert_never(kind)
-
-
-def build_for_any_size(
-    spec: SegmentSpec, weights_path: Path | None, threads: int | None = None
-) -> Segmenter[Any, Any]:
-    """The same, for images of any size where the spec says how to cut them; as `build`."""
-    segmenter = build(spec, weights_path, threads)
-    if spec.tiles is None:
-        return segmenter
-    from segpipe.segmenters.tiled import TiledSegmenter
-
-    # That the spec has tiles says that the model can look at parts.
-    return TiledSegmenter(cast("PartSegmenter[Any, Any]", segmenter), spec.tiles)
 
 
 def _verified(spec: SegmentSpec, path: Path | None) -> Path:

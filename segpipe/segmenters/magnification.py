@@ -21,7 +21,11 @@ def median_diameter(labels: npt.NDArray[np.integer[Any]]) -> float:
         Pixels; 0 where there is no object.
     """
     areas = np.bincount(labels.ravel())[1:]
-    areas = areas[areas > 0]
+    return median_disc(areas[areas > 0])
+
+
+def median_disc(areas: npt.NDArray[np.integer[Any]]) -> float:
+    """The same for objects of these areas, (N,), in pixels."""
     return float(2 * np.sqrt(np.median(areas) / np.pi)) if len(areas) else 0.0
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from segpipe.compiled import compiled, readable
 from segpipe.records import Pixels
-from segpipe.spec import PercentileScaling, Preprocess, RangeScaling
+from segpipe.spec import PercentileScaling, Preprocess, RangeScaling, Scaling
 
 Planes = npt.NDArray[np.float32]
 """(3, H, W) float32, contiguous."""
@@ -105,7 +105,7 @@ def _gain_and_offset(
     return gain, offset
 
 
-def value_range(pixels: Pixels, scaling: PercentileScaling | RangeScaling) -> tuple[float, float]:
+def value_range(pixels: Pixels, scaling: Scaling) -> tuple[float, float]:
     """The values that become 0 and 1; equal when the image has one value only."""
     match scaling:
         case PercentileScaling(low=low, high=high):

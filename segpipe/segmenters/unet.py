@@ -14,15 +14,19 @@ from torch.nn import functional
 
 from segpipe.errors import WeightsError
 from segpipe.records import DecodedImage, Header, Segmentation
-from segpipe.segmenters.base import Footprint, View
+from segpipe.segmenters.base import Areas, Footprint, View
 from segpipe.segmenters.devices import device_memory, inference
-from segpipe.segmenters.magnification import choose_magnification, median_diameter, resample
+from segpipe.segmenters.magnification import (
+    choose_magnification,
+    median_diameter,
+    median_disc,
+    resample,
+)
 from segpipe.segmenters.preprocess import (
     PLANES_BYTES,
     PREPARE_BYTES,
     Scalable,
     to_scalable,
-    value_range,
 )
 from segpipe.segmenters.quantisation import quantise, split_ranges
 from segpipe.segmenters.runtime import by_backend
@@ -85,6 +89,8 @@ class UNetSegmenter:
         self._device = torch.device(spec.device)
         self._architecture = parse_architecture(spec.model.architecture)
         _check_classes(spec.model, self._architecture, weights)
+        self.scaling = self._preprocess.scaling
+        self.min_area = self._options.min_area
         int8 = spec.precision == "int8"
         self.network = by_backend(load_unet(spec.model.architecture, weights, int8), spec)
 
@@ -111,20 +117,16 @@ class UNetSegmenter:
         """Pixels, mirrored below and to the right up to the network's stride."""
         return to_scalable(image.pixels, self._preprocess, STRIDE)
 
-    def view(self, image: DecodedImage) -> View:
-        """The range of the whole image's values, for its parts."""
-        return View(*value_range(image.pixels, self._preprocess.scaling))
-
     def prepare_part(self, part: DecodedImage, view: View) -> Scalable:
         """As `prepare`; looked at once, in the size that was chosen for the whole image."""
         found = to_scalable(part.pixels, self._preprocess, STRIDE, (view.low, view.high))
         return replace(found, magnification=view.magnification)
 
-    def magnification(self, diameter: float, part: tuple[int, int]) -> float:
+    def magnification(self, areas: Areas, part: tuple[int, int]) -> float:
         """As for a whole image, if there is room for the largest part in that size."""
         if not self._looks_twice:
             return 1.0
-        chosen = choose_magnification(diameter, self._options.object_diameter)
+        chosen = choose_magnification(median_disc(areas), self._options.object_diameter)
         pixels = part[0] * part[1] * chosen * chosen
         return chosen if pixels <= self._options.max_magnified_pixels else 1.0
 
@@ -178,7 +180,9 @@ class UNetSegmenter:
             found = raw if isinstance(raw, Objects) else self._split(raw, (height, width))
             return Segmentation(*found, np.ones(len(found.scores), np.int32))
         assert not isinstance(raw, Objects)
-        return self.regions(*self.classes(raw, (height, width)))
+        semantic, confidence = self.classes(raw, (height, width))
+        label_image, scores, class_ids = regions_of(semantic, confidence, self.min_area)
+        return Segmentation(label_image, scores, class_ids, semantic=semantic)
 
     def classes(self, raw: Maps, shape: tuple[int, int]) -> tuple[Semantic, Confidence]:
         """Of a semantic model: the class of each pixel, (H, W) uint8, and the probability of the
@@ -186,11 +190,6 @@ class UNetSegmenter:
         """
         maps = raw[:, : shape[0], : shape[1]]
         return classes_of(maps, self._options.foreground_threshold)
-
-    def regions(self, semantic: Semantic, confidence: Confidence) -> Segmentation:
-        """The same with its connected regions as objects."""
-        label_image, scores, class_ids = regions_of(semantic, confidence, self._options.min_area)
-        return Segmentation(label_image, scores, class_ids, semantic=semantic)
 
 
 def _check_classes(model: ModelSpec, architecture: UNetArchitecture, weights: Path) -> None:

@@ -23,6 +23,7 @@ from segpipe.records import Chunk, Commit, StoredFile
 from segpipe.store import layout
 from segpipe.store.files import Files, SweptError
 from segpipe.store.masks import ArrayName, MaskWriter
+from segpipe.store.pyramids import PyramidWriter
 from segpipe.store.tables import encode_part
 
 
@@ -58,8 +59,17 @@ class Attempt:
         """Where this attempt's masks go; hand it back to `close_masks`."""
         return MaskWriter(self._files, self.group, shapes, dtypes)
 
-    def close_masks(self, writer: MaskWriter) -> None:
-        self._masks = writer.close()
+    def pyramid_writer(
+        self,
+        image_id: str,
+        shape: tuple[int, int],
+        dtypes: Mapping[ArrayName, type[np.unsignedinteger[Any]]],
+    ) -> PyramidWriter:
+        """The same for one large image; before or after the other masks."""
+        return PyramidWriter(self._files, f"{self.group}/{image_id}", shape, dtypes)
+
+    def close_masks(self, writer: MaskWriter | PyramidWriter) -> None:
+        self._masks |= writer.close()
         self._folders |= writer.folders
 
     def write_table(self, table: str, columns: Mapping[str, Sequence[Any]]) -> None:

@@ -7,6 +7,7 @@ commits/<chunk>.json              exists <=> the chunk is done
 objects/  images/                 published parts, <chunk>.parquet
 compacted/<number>.json           a compaction: which chunks its parts hold
 compacted/<number>.<attempt>/     its parts, objects-0000.parquet, images-0000.parquet, ...
+units/<key>/<name>                parts of a large image in work that are done, until the image is
 forgetting/<run_id>.json          a run whose results are being removed
 leases/<run_id>.json              a run that is alive, renewed while it is
 queries/<name>.sql                a question that somebody keeps here
@@ -31,6 +32,7 @@ MASKS = "masks.zarr"
 STAGING = "staging"
 COMMITS = "commits"
 COMPACTED = "compacted"
+UNITS = "units"
 FORGETTING = "forgetting"
 LEASES = "leases"
 TOLD = "told"
@@ -73,6 +75,10 @@ def published_part(chunk_id: str, table: str) -> str:
 
 def commit_file(chunk_id: str) -> str:
     return f"{COMMITS}/{chunk_id}.json"
+
+
+def units_folder(key: str) -> str:
+    return f"{UNITS}/{key}"
 
 
 def run_folder(run_id: str) -> str:

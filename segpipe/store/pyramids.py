@@ -43,6 +43,9 @@ class PyramidWriter:
 
     Each is a group of its own with arrays `0`, `1`, ... of half the height and width of the one
     before.
+
+    Attributes:
+        group: folder that holds them, relative to the store.
     """
 
     def __init__(
@@ -60,7 +63,7 @@ class PyramidWriter:
             dtypes: the masks to write and their types.
         """
         self._files = files
-        self._group = group
+        self.group = group
         self._written: dict[str, StoredFile] = {}
         self._pyramids = {name: _Pyramid(shape, dtype) for name, dtype in dtypes.items()}
 
@@ -78,10 +81,14 @@ class PyramidWriter:
         """
         for name, pyramid in self._pyramids.items():
             if pyramid.unfinished:
-                raise InvariantError(f"{self._group}/{name}: not all blocks have come")
+                raise InvariantError(f"{self.group}/{name}: not all blocks have come")
         for path, data in sorted(self._metadata().items()):
             self._write(path, data.to_bytes())
         return self._written
+
+    def discard(self) -> None:
+        """Remove what was written."""
+        self._files.remove(self.group)
 
     @property
     def folders(self) -> set[str]:
@@ -112,7 +119,7 @@ class PyramidWriter:
         return memory
 
     def _write(self, path: str, data: bytes) -> None:
-        path = f"{self._group}/{path}"
+        path = f"{self.group}/{path}"
         self._files.write(path, data)
         self._written[path] = StoredFile(len(data), hashlib.sha256(data).hexdigest())
 

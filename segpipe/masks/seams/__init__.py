@@ -31,6 +31,23 @@ what two tiles draw differently; here one tile's view stays.
 
 from segpipe.masks.seams.merging import Merged, Verdict, merge
 from segpipe.masks.seams.near import SeamObjects, near_seams
-from segpipe.masks.seams.whole import merge_tiles
+from segpipe.masks.seams.whole import (
+    TileObjects,
+    WholeObjects,
+    merge_tiles,
+    pack_tile,
+    whole_objects,
+)
 
-__all__ = ["Merged", "SeamObjects", "Verdict", "merge", "merge_tiles", "near_seams"]
+__all__ = [
+    "Merged",
+    "SeamObjects",
+    "TileObjects",
+    "Verdict",
+    "WholeObjects",
+    "merge",
+    "merge_tiles",
+    "near_seams",
+    "pack_tile",
+    "whole_objects",
+]

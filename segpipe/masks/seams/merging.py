@@ -63,6 +63,7 @@ class Merged:
         incomplete: (N,) whether it was cut by an edge and no other tile has the rest: larger than
             the halo, and not whole.
         verdicts: number of a tile -> (M,) `Verdict` of each of its `SeamObjects.indices`, uint8.
+        masks: of those that were kept, and of the united ones.
     """
 
     tiles: Int64s
@@ -72,7 +73,7 @@ class Merged:
     boxes: Int64s
     incomplete: Bools
     verdicts: Mapping[int, npt.NDArray[np.uint8]]
-    _masks: tuple[PackedMasks, PackedMasks]
+    masks: tuple[PackedMasks, PackedMasks]
     _reaching: tuple[Int64s, Int64s]
 
     def __len__(self) -> int:
@@ -80,7 +81,7 @@ class Merged:
 
     def mask(self, index: int) -> CroppedMask:
         """The pixels of an object, wherever its tile's core ends."""
-        kept, united = self._masks
+        kept, united = self.masks
         return kept.mask(index) if index < len(kept) else united.mask(index - len(kept))
 
     def reaching(self, tile: int) -> Int64s:
@@ -240,7 +241,7 @@ def _merged(
         verdicts={
             part.tile: own for part, own in zip(parts, np.split(verdicts, ends), strict=False)
         },
-        _masks=(whole, put_together),
+        masks=(whole, put_together),
         _reaching=_reaching(tiling, boxes),
     )
 

@@ -56,6 +56,16 @@ class PackedMasks:
         """Some of them, by position or by (N,) flags; the bits are shared, not copied."""
         return PackedMasks(self.boxes[chosen], self.areas[chosen], self.starts[chosen], self.bits)
 
+    def between(self, start: int, end: int) -> PackedMasks:
+        """Some that lie side by side, as they were packed, with their own bits alone."""
+        own = slice(start, end)
+        first, last = (
+            int(self.starts[at]) if at < len(self) else len(self.bits) for at in (start, end)
+        )
+        return PackedMasks(
+            self.boxes[own], self.areas[own], self.starts[own] - first, self.bits[first:last]
+        )
+
 
 def loose_boxes(masks: Sequence[CroppedMask]) -> Int64s:
     """(N, 4) boxes of the crops, in which the masks may have empty rows and columns."""

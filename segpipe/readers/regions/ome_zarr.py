@@ -84,7 +84,7 @@ class OmeZarrSource(RegionSource):
     ) -> None:
         super().__init__(name, about, limits)
         self._folder, self._image, self._plane = folder, image, plane
-        self._recent: Recent[Samples] = Recent(limits.memory_bytes, lambda chunk: chunk.nbytes)
+        self._recent: Recent[Samples] = Recent(limits.kept_bytes, lambda chunk: chunk.nbytes)
 
     def close(self) -> None:
         self._recent.clear()

@@ -11,13 +11,13 @@ Piece = TypeVar("Piece")
 
 
 class Recent(Generic[Piece]):
-    """At most `memory_bytes` of pieces; those go first that were not asked for longest.
+    """At most `kept_bytes` of pieces; those go first that were not asked for longest.
 
     Safe to use from several threads; two that ask for one at a time may both make it.
     """
 
-    def __init__(self, memory_bytes: int, size: Callable[[Piece], int]) -> None:
-        self._room, self._size = memory_bytes, size
+    def __init__(self, kept_bytes: int, size: Callable[[Piece], int]) -> None:
+        self._room, self._size = kept_bytes, size
         self._lock = threading.Lock()
         self._kept: OrderedDict[Hashable, Piece] = OrderedDict()
 

@@ -27,14 +27,16 @@ class RegionLimits:
     Attributes:
         max_pixels: height x width of the whole image, which is never in memory.
         max_file_bytes: of its file.
-        memory_bytes: of one region; of one strip or tile; of the decoded strips and tiles that are
-            kept for the next region; of an image whose format knows no parts, with its file.
+        memory_bytes: of one region; of one strip or tile; of an image whose format knows no parts,
+            with its file.
+        kept_bytes: of the decoded strips and tiles that are kept for the next region.
         decode_seconds: for one region.
     """
 
     max_pixels: int = 1 << 34
     max_file_bytes: int = 1 << 40
     memory_bytes: int = 1 << 30
+    kept_bytes: int = 1 << 29
     decode_seconds: float = 30.0
 
 

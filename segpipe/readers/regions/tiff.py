@@ -66,7 +66,7 @@ class TiffSource(RegionSource):
         super().__init__(name, about, limits)
         self._file, self._pages = file, levels
         self._recent: Recent[Segment] = Recent(
-            limits.memory_bytes, lambda segment: segment.samples.nbytes
+            limits.kept_bytes, lambda segment: segment.samples.nbytes
         )
 
     def close(self) -> None:

@@ -1,0 +1,350 @@
+"""Images over the tile budget: looked at part by part, they are what they are when seen whole."""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from scipy import ndimage
+
+from segpipe.batching import Capacity
+from segpipe.large.work import look_at
+from segpipe.masks.paint import unpaint
+from segpipe.measure.matching import match
+from segpipe.measure.properties import measure_objects
+from segpipe.pipeline import Care, Unfinished, begin_chunk, process_chunk
+from segpipe.readers import list_collection
+from segpipe.records import Chunk, DecodedImage, Header, Segmentation
+from segpipe.segmenters.base import DeviceMemoryError, Footprint, View
+from segpipe.segmenters.build import build
+from segpipe.segmenters.catalog import resolve_model
+from segpipe.segmenters.splitting import classes_of, regions_of
+from segpipe.spec import Limits, RangeScaling, Tiles
+from segpipe.store import Snapshot, create_store
+from segpipe.store.fsck import check_store
+from tests.generated import SPEC
+
+SIDE, HALO = 128, 32
+TILES = Tiles(side=SIDE, halo=HALO, max_image_pixels=1 << 31)
+
+
+def decoded(pixels: np.ndarray) -> DecodedImage:
+    height, width, channels = pixels.shape
+    return DecodedImage(pixels, Header(height, width, channels, pixels.dtype.name, "png", ""), "")
+
+
+class Parts:
+    """Bright connected pixels are objects; their classes are their grey values, if `semantic`."""
+
+    scaling = RangeScaling()
+    min_area = 1
+
+    def __init__(self, semantic: bool = False, most: int = 4, tiles: Tiles | None = TILES) -> None:
+        task = "semantic" if semantic else "instances"
+        model = SPEC.model.model_copy(
+            update={"task": task, "classes": ("background", "one", "two")}
+        )
+        limits = Limits(max_pixels=SIDE * SIDE)
+        changed = {"model": model, "limits": limits, "batch_images": 4, "tiles": tiles}
+        self.spec = SPEC.model_copy(update=changed)
+        self.most = most
+        self.views: list[View] = []
+
+    def footprint(self, header: Header) -> Footprint:
+        pixels = header.height * header.width
+        return Footprint(pixels, pixels, pixels, pixels)
+
+    def prepare(self, image: DecodedImage) -> np.ndarray:
+        return self.prepare_part(image, View(0, 255))
+
+    def prepare_part(self, part: DecodedImage, view: View) -> np.ndarray:
+        self.views.append(view)
+        return (part.pixels[..., 0] - view.low) / max(1.0, view.high - view.low)
+
+    def magnification(self, areas: np.ndarray, part: tuple[int, int]) -> float:
+        assert max(part) <= SIDE
+        return 2.0 if len(areas) and np.median(areas) < 12 else 1.0
+
+    def forward(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
+        assert len({one.shape for one in batch}) == 1
+        if len(batch) > self.most:
+            raise DeviceMemoryError("too many")
+        return list(batch)
+
+    def finish(self, raw: np.ndarray, image: DecodedImage) -> Segmentation:
+        assert raw.shape == image.header.shape
+        if self.spec.model.task == "semantic":
+            semantic, sure = self.classes(raw, image.header.shape)
+            labels, scores, class_ids = regions_of(semantic, sure, self.min_area)
+            return Segmentation(labels, scores, class_ids, semantic=semantic)
+        labels, count = ndimage.label(raw > 0.25)
+        return Segmentation(
+            labels.astype(np.uint32), np.full(count, 0.5, np.float32), np.ones(count, np.int32)
+        )
+
+    def classes(self, raw: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        assert raw.shape == shape
+        maps = np.stack([1 - raw, raw * (raw > 0.7), raw * (raw <= 0.7)]).astype(np.float32)
+        return classes_of(maps, 0.4)
+
+
+class Result:
+    """What a store says of the only image of a chunk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.snapshot = Snapshot(create_store(folder / "store"))
+        (self.row,) = self.snapshot.image_rows()
+        self.objects = self.snapshot.objects_of(self.row)
+        if self.row["status"] == "ok":
+            self.labels = self.snapshot.label_image(self.row)
+            self.semantic = self.snapshot.semantic(self.row)
+        assert not list(check_store(self.snapshot.files))
+
+
+def chunk_in(folder: Path, segmenter: Parts) -> Chunk:
+    return Chunk(segmenter.spec.spec_id, tuple(list_collection(str(folder / "images"))))
+
+
+def keep(folder: Path, pixels: np.ndarray, name: str = "one.tif") -> None:
+    (folder / "images").mkdir(exist_ok=True)
+    tifffile.imwrite(folder / "images" / name, pixels.squeeze(2), tile=(64, 64), compression="zlib")
+
+
+def segment(folder: Path, segmenter: Parts, pixels: np.ndarray) -> Result:
+    keep(folder, pixels)
+    files = create_store(folder / "store")
+    process_chunk(chunk_in(folder, segmenter), segmenter, files, "run")
+    assert not list(files.names("units"))
+    return Result(folder)
+
+
+def whole(segmenter: Parts, pixels: np.ndarray) -> Segmentation:
+    image = decoded(pixels)
+    (raw,) = segmenter.forward([segmenter.prepare(image)])
+    return segmenter.finish(raw, image)
+
+
+def scene(seed: int, shape: tuple[int, int], largest: int) -> np.ndarray:
+    """Rectangles anywhere, on borders and corners of parts too; the first and last pixel tell the
+    range of the values.
+    """
+    rng = np.random.default_rng(seed)
+    pixels = np.zeros((*shape, 1), np.uint8)
+    for _ in range(rng.integers(1, 60)):
+        y, x = rng.integers(0, shape[0]), rng.integers(0, shape[1])
+        height, width = rng.integers(1, largest + 1, 2)
+        free = pixels[max(0, y - 1) : y + height + 1, max(0, x - 1) : x + width + 1]
+        if not free.any():
+            pixels[y : y + height, x : x + width] = 255
+    return pixels
+
+
+def parts_of(labels: np.ndarray) -> set[tuple]:
+    count = int(labels.max(initial=0))
+    nothing = np.zeros(count, np.float32), np.ones(count, np.int32)
+    parts = unpaint(Segmentation(labels.astype(np.uint32), *nothing)).masks
+    return {(one.y0, one.x0, one.mask.shape, one.mask.tobytes()) for one in parts}
+
+
+def assert_measured(result: Result, pixels: np.ndarray) -> None:
+    """Every object is measured as it would be in an image that is seen whole."""
+    count = result.row["n_objects"]
+    assert [row["label"] for row in result.objects] == list(range(1, count + 1))
+    labels = result.labels.astype(np.uint32)
+    shown = Segmentation(labels, np.zeros(count, np.float32), np.ones(count, np.int32))
+    for name, values in measure_objects(shown, pixels).items():
+        assert [row[name] for row in result.objects] == list(values), name
+
+
+@given(
+    st.integers(0, 2**32 - 1), st.tuples(st.integers(1, 400), st.integers(129, 400)),
+    st.integers(1, HALO - 1), st.integers(1, 4),
+)  # fmt: skip
+@settings(max_examples=25)
+def test_objects_of_parts_are_those_of_the_whole(
+    seed: int, shape: tuple[int, int], largest: int, most: int
+) -> None:
+    pixels = scene(seed, shape, largest)
+    segmenter = Parts(most=most)
+    with tempfile.TemporaryDirectory() as folder:
+        result = segment(Path(folder), segmenter, pixels)
+        assert parts_of(result.labels) == parts_of(whole(Parts(), pixels).label_image)
+        if shape[0] * shape[1] > SIDE * SIDE:
+            assert result.row["mask_index"] is None
+            assert_measured(result, pixels)
+            assert len({(view.low, view.high) for view in segmenter.views}) == 1
+
+
+@given(st.integers(0, 2**32 - 1), st.tuples(st.integers(129, 400), st.integers(129, 400)))
+@settings(max_examples=15)
+def test_classes_of_parts_are_those_of_the_whole(seed: int, shape: tuple[int, int]) -> None:
+    """Regions may be of any size: they are connected after the parts were put together."""
+    pixels = scene(seed, shape, 300)
+    pixels[shape[0] // 2 :, : shape[1] // 2] //= 2  # another class, which touches
+    with tempfile.TemporaryDirectory() as folder:
+        result = segment(Path(folder), Parts(semantic=True), pixels)
+        wanted = whole(Parts(semantic=True), pixels)
+        np.testing.assert_array_equal(result.semantic, wanted.semantic)
+        np.testing.assert_array_equal(result.labels, wanted.label_image)
+        assert [row["class_id"] for row in result.objects] == wanted.class_ids.tolist()
+        np.testing.assert_allclose([row["score"] for row in result.objects], wanted.scores)
+        assert_measured(result, pixels)
+
+
+def test_an_image_within_the_budget_is_seen_whole(tmp_path: Path) -> None:
+    pixels = scene(0, (SIDE, SIDE), 40)
+    segmenter = Parts()
+    result = segment(tmp_path, segmenter, pixels)
+    assert len(segmenter.views) == 1
+    assert result.row["mask_index"] == 0
+
+
+def test_parts_are_seen_in_one_magnification(tmp_path: Path) -> None:
+    pixels = np.zeros((300, 300, 1), np.uint8)
+    pixels[::7, ::7] = 255  # objects of one pixel: the larger is the better
+    segmenter = Parts()
+    assert segment(tmp_path, segmenter, pixels).row["n_objects"] == 43 * 43
+    looks = [view.magnification for view in segmenter.views]
+    assert looks == [1.0] * 5 + [2.0] * 25  # a look at some parts, which chooses
+
+
+@pytest.mark.parametrize("length", [60, 200, 290])
+def test_an_object_larger_than_the_halo_is_whole_or_refused(tmp_path: Path, length: int) -> None:
+    pixels = np.zeros((300, 300, 1), np.uint8)
+    pixels[150:158, 5 : 5 + length] = 255
+    result = segment(tmp_path, Parts(), pixels)
+    if result.row["status"] == "failed":
+        assert "tiles.halo" in result.row["detail"]
+    else:
+        assert parts_of(result.labels) == parts_of(whole(Parts(), pixels).label_image)
+
+
+def test_an_object_that_no_part_continues_is_refused_with_both_numbers(tmp_path: Path) -> None:
+    class Blind(Parts):
+        """Sees nothing in parts that begin right of the first one."""
+
+        def finish(self, raw: np.ndarray, image: DecodedImage) -> Segmentation:
+            return super().finish(raw if raw[0, 0] < 0.25 else np.zeros_like(raw), image)
+
+    pixels = np.zeros((SIDE + 1, 300, 1), np.uint8)
+    pixels[0, 64:] = 90
+    pixels[0, 299] = 255
+    pixels[40:60, 30:250] = 255
+    row = segment(tmp_path, Blind(), pixels).row
+    assert row["reason"] == "too_large"
+    assert "not seen whole" in row["detail"]
+    assert "the halo is 32 pixels" in row["detail"]
+
+
+@pytest.fixture(scope="module")
+def mosaic(shared_data: Path) -> np.ndarray:
+    """(512, 512, 1): real fields of nuclei of one size, side by side."""
+    with (shared_data / "nuclei" / "index.csv").open() as file:
+        rows = [
+            row["image_id"] for row in csv.DictReader(file)
+            if (row["kind"], row["width"], row["height"]) == ("fluorescence", "256", "256")
+            and row["split"] != "train"
+        ]  # fmt: skip
+    fields = []
+    for name in rows[:4]:
+        (path,) = (shared_data / "nuclei" / "images").glob(f"{name}.*")
+        fields.append(np.asarray(Image.open(path).convert("L")))
+    return np.concatenate([np.concatenate(fields[i : i + 2], 1) for i in (0, 2)])[..., None]
+
+
+def test_real_nuclei_over_seams_are_those_of_the_whole(mosaic: np.ndarray, tmp_path: Path) -> None:
+    def found(**asked: object) -> Result:
+        model = resolve_model("unet-nuclei", "a test", precision="fp32", **asked)
+        folder = tmp_path / str(len(asked))
+        folder.mkdir()
+        return segment(folder, build(model.spec, model.weights_path), mosaic)  # type: ignore[arg-type]
+
+    seen_whole = found()
+    tiled = found(limits={"max_pixels": 1}, tiles={"side": 288, "halo": 64})
+    overlaps = match(seen_whole.labels.astype(np.uint32), tiled.labels)
+    same = int((overlaps.iou > 0.5).sum())
+    counts = seen_whole.row["n_objects"], tiled.row["n_objects"]
+    assert counts[0] > 60
+    assert same / (sum(counts) - same) > 0.95
+    # Nothing is there twice: neighbours may share pixels of their borders, and no more.
+    assert all(row["area_visible"] > 0.8 * row["area"] for row in tiled.objects)
+
+
+def test_what_cannot_look_at_parts_is_not_asked_to(tmp_path: Path) -> None:
+    assert resolve_model("classical", "a test").spec.tiles is None
+    tiles = resolve_model("unet-nuclei", "a test", tiles={"halo": 256}).spec.tiles
+    assert tiles == Tiles(side=1024, halo=256, max_image_pixels=1 << 31)
+    assert resolve_model("unet-nuclei", "a test").spec.decoding.max_pixels == 1 << 31
+    row = segment(tmp_path, Parts(tiles=None), scene(3, (300, 290), 20)).row
+    assert row["reason"] == "too_large"
+
+
+def test_a_large_image_is_an_ordinary_member_of_its_chunk(tmp_path: Path) -> None:
+    for name, shape in (("large", (300, 290)), ("small", (100, 90)), ("wide", (90, 1000))):
+        keep(tmp_path, scene(3, shape, 20), f"{name}.tif")
+    (tmp_path / "images/broken.tif").write_bytes(b"II*\0")
+    segmenter, files = Parts(), create_store(tmp_path / "store")
+    commit = process_chunk(chunk_in(tmp_path, segmenter), segmenter, files, "run")
+    assert (commit.n_images, commit.n_ok) == (4, 3)
+    assert commit.seconds["forward"] > 0
+    snapshot = Snapshot(files)
+    _, large, small, wide = snapshot.image_rows()
+    for row, shape in ((large, (300, 290)), (small, (100, 90)), (wide, (90, 1000))):
+        wanted = whole(Parts(), scene(3, shape, 20))
+        np.testing.assert_array_equal(snapshot.label_image(row) > 0, wanted.label_image > 0)
+        assert row["n_objects"] == wanted.n_objects == len(snapshot.objects_of(row))
+        assert row["sha256"]
+        assert row["decode_seconds"] > 0
+    assert [snapshot.levels(row) for row in (small, wide)] == [
+        [(100, 90)], [(90, 1000), (45, 500), (23, 250)]
+    ]  # fmt: skip
+    assert not list(check_store(files))
+
+
+def test_a_part_that_cannot_be_read_fails_its_image_and_no_other(tmp_path: Path) -> None:
+    for name in ("bad", "good"):
+        keep(tmp_path, scene(4, (400, 400), 20), f"{name}.tif")
+    path = tmp_path / "images/bad.tif"
+    with tifffile.TiffFile(path) as file:
+        offset = file.pages[0].dataoffsets[30]
+    data = bytearray(path.read_bytes())
+    data[offset : offset + 8] = b"\xff" * 8
+    path.write_bytes(data)
+    segmenter, files = Parts(), create_store(tmp_path / "store")
+    process_chunk(chunk_in(tmp_path, segmenter), segmenter, files, "run")
+    bad, good = Snapshot(files).image_rows()
+    assert (bad["reason"], good["status"]) == ("corrupt", "ok")
+    assert not list(check_store(files))
+    assert not list(files.names("units"))
+
+
+def test_what_was_looked_at_is_not_looked_at_again(tmp_path: Path) -> None:
+    """Also in another chunk: the units of an image are its own."""
+    keep(tmp_path, scene(5, (400, 400), 20))
+    first, files = Parts(), create_store(tmp_path / "store")
+    chunk = chunk_in(tmp_path, first)
+    begun = begin_chunk(chunk, first, files, "run", Care(), None, Capacity())
+    assert isinstance(begun, Unfinished)
+    assert len(begun.parts) == 7
+    looked = len(first.views)
+    for part in begun.parts[:3]:
+        look_at(part, chunk, first, files, Capacity())
+    assert len(first.views) > looked
+
+    keep(tmp_path, scene(5, (20, 20), 5), "more.tif")
+    again, chunk = Parts(), chunk_in(tmp_path, first)
+    begun = begin_chunk(chunk, again, files, "run", Care(), None, Capacity())
+    assert isinstance(begun, Unfinished)
+    assert [part.row for part in begun.parts] == [3, 4, 5, 6]
+    assert not again.views
+    process_chunk(chunk, again, files, "run")
+    _, row = sorted(Snapshot(files).image_rows(), key=lambda row: row["path"] == "one.tif")
+    assert row["n_objects"] == whole(Parts(), scene(5, (400, 400), 20)).n_objects
