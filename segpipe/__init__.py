@@ -30,7 +30,7 @@ def run(spec: RunSpec, observe: Callable[[Progress], None] | None = None) -> Run
 
     Args:
         spec: what to do.
-        observe: called with a `Progress` after the plan and after each chunk.
+        observe: called with a `Progress` after the plan, each chunk and each part of a large image.
 
     Raises:
         SpecError: something that was asked for cannot be done as asked.

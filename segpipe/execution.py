@@ -52,7 +52,7 @@ from segpipe.store.recover import recover
 from segpipe.store.sums import seal, unseal
 
 if TYPE_CHECKING:
-    from segpipe.engine import Staff
+    from segpipe.engine import Looked, Staff
     from segpipe.segmenters.base import Segmenter
 
 
@@ -135,8 +135,8 @@ class Run:
 
         staff = self._staff.result()
         try:
-            for commit in run_chunks(staff, self._chunks()):
-                yield self._add(commit)
+            for answer in run_chunks(staff, self._chunks()):
+                yield self._add(answer) if isinstance(answer, Commit) else self._looked(answer)
         finally:
             self._workers = staff.kinds
         staff.dismiss()
@@ -147,6 +147,11 @@ class Run:
 
         for chunk in self._chunks():
             yield self._add(process_chunk(chunk, segmenter, self.files, self.run_id))
+
+    def _looked(self, looked: Looked) -> Progress:
+        """A part of a large image is done, which counts as a sign of life."""
+        self._moved()
+        return replace(self.progress, parts=looked.done, all_parts=looked.total)
 
     def _add(self, commit: Commit) -> Progress:
         """Count a commit; a lineage server hears of every tenth of the work, the end apart."""

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -28,7 +28,8 @@ from segpipe.errors import InputError, Reason
 from segpipe.items import Answered, Entry, Failure, Loaded, guarded
 from segpipe.large.image import is_large
 from segpipe.large.memory import large_cost
-from segpipe.large.work import LargeWork, Part, look_at, open_work, units_key
+from segpipe.large.parts import NarrowHaloError
+from segpipe.large.work import LargeWork, Part, kept_parts, look_at, open_work
 from segpipe.measure.properties import measure_objects
 from segpipe.passes import READ_AHEAD, answers
 from segpipe.planning.memory import Cost, image_cost
@@ -40,7 +41,6 @@ from segpipe.segmenters.base import Segmenter
 from segpipe.store.commits import Attempt
 from segpipe.store.files import Files
 from segpipe.store.masks import LabelOverflowError
-from segpipe.store.units import Units
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +105,14 @@ def begin_chunk(
 ) -> Commit | Unfinished:
     """As `process_chunk`, unless parts of a large image are left to look at, by whomever."""
     attempt = partial(_attempt, chunk, segmenter, files, run_id, care or Care(), watchdog, capacity)
-    try:
-        return attempt(np.uint16)
-    except LabelOverflowError:
-        return attempt(np.uint32)
+    label_type: type[np.uint16 | np.uint32] = np.uint16
+    while True:
+        try:
+            return attempt(label_type)
+        except LabelOverflowError:
+            label_type = np.uint32
+        except _LookAgain:
+            pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,12 +170,16 @@ def _attempt(
                 seconds = add_seconds([clock.seconds(), *before])
                 commit = tables.commit(changed, seconds, ceilings)
         for entry in large:
-            Units(files, units_key(chunk, entry.ref)).clear()
+            kept_parts(files, chunk, entry.ref).units.clear()
         own = commit.attempt == attempt.name
         return replace(commit, seconds=add_seconds([clock.seconds(), *before])) if own else commit
     except BaseException:
         attempt.discard()
         raise
+
+
+class _LookAgain(Exception):  # noqa: N818 - it is no error
+    """A large image is cut in another way: its parts are to be looked at once more."""
 
 
 def _survey(job: _Job) -> tuple[list[Entry], list[Failure]]:
@@ -198,7 +206,7 @@ def _survey(job: _Job) -> tuple[list[Entry], list[Failure]]:
 
 def _cost(ref: ImageRef, header: Header, job: _Job) -> Cost:
     if is_large(header, job.segmenter.spec):
-        return large_cost(header, job.segmenter, job.capacity.budget.room)
+        return large_cost(header, cast(Any, job.segmenter), job.capacity.budget.room)
     return image_cost(header, ref.size_bytes, job.segmenter.footprint(header))
 
 
@@ -215,21 +223,28 @@ def _parts_due(
             job.attempt.leave_crumb(entry.index)
         try:
             with _work(entry, job) as work:
-                rows = work.rows_due(partial(job.reader.sha256, entry.ref))
+                due = work.parts_due(entry.index, partial(job.reader.sha256, entry.ref))
         except InputError as error:
             failures.append(Failure.of(entry.ref, error, entry.header))
         else:
             large.append(entry)
-            parts += (Part(entry.index, entry.header.shape, row) for row in rows)
+            parts += due
     return large, tuple(parts)
 
 
 def _put_together(entry: Entry, job: _Job, tables: ChunkTables) -> Sequence[Mapping[str, float]]:
     """Record a large image whose parts were looked at; the seconds that they took."""
+    if job.care.careful:
+        job.attempt.leave_crumb(entry.index)
     masks = tables.large_masks(entry.ref, entry.header.shape)
     try:
         with _work(entry, job) as work, job.clock.stage("measure") as finishing:
-            found = work.result(masks.write)
+            try:
+                found = work.result(masks.write)
+            except NarrowHaloError as error:
+                if work.widen():
+                    raise _LookAgain from error
+                raise
     except InputError as error:
         masks.discard()
         tables.add_failure(entry.ref, error, entry.header)

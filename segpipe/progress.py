@@ -12,7 +12,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where work stands. `done` counts images of this run; `total` is known from the start."""
+    """Where work stands.
+
+    Attributes:
+        done: images of this run.
+        total: known from the start.
+        parts, all_parts: of the large images in work, when one was looked at; 0 else.
+    """
 
     done: int
     total: int
@@ -20,6 +26,8 @@ class Progress:
     failed: int
     objects: int
     seconds: float
+    parts: int = 0
+    all_parts: int = 0
 
     @property
     def rate(self) -> float:
@@ -30,6 +38,11 @@ class Progress:
     def seconds_left(self) -> float | None:
         """At the rate so far; None before the first image."""
         return (self.total - self.done) / self.rate if self.done else None
+
+    @property
+    def parts_seconds_left(self) -> float:
+        """Until all parts that are known were looked at, at the rate so far."""
+        return self.seconds * (self.all_parts - self.parts) / max(1, self.parts)
 
 
 Observer = Callable[[Progress], None]

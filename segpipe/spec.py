@@ -145,14 +145,18 @@ class Limits(Frozen):
     decode_seconds: float = Field(30.0, gt=0)
 
 
+HALOS = 3
+"""A part has at least so many halos, one of them on either side of its core."""
+
+
 class TileOptions(Frozen):
     """How an image with more than `limits.max_pixels` is looked at, part by part.
 
     Attributes:
-        side: of what is looked at at a time, pixels, its halo included; None for what suits the
-            model.
+        side: of what is looked at at a time, pixels, its halo included; where a U-Net looks at an
+            image in double size, half of that. None for what suits the model.
         halo: how far a part sees beyond the pixels that it answers for; more than the longest side
-            of an object, which else nobody sees whole. None for what suits the model.
+            of an object, which else nobody sees whole. None: of each image by its own objects.
         max_image_pixels: an image with more is refused; one that does not fit the memory is, too.
     """
 
@@ -165,21 +169,16 @@ class Tiles(Frozen):
     """`TileOptions` with every default written out; for models that look at parts."""
 
     side: int
-    halo: int
+    halo: int | None
     max_image_pixels: int
 
     @model_validator(mode="after")
     def _leaves_a_core(self) -> Self:
-        if self.side < 3 * self.halo:
+        if self.side < HALOS * (self.halo or 0):
             raise ValueError(
                 f"side {self.side} with a halo of {self.halo}: a side is at least three halos"
             )
         return self
-
-    @property
-    def core(self) -> int:
-        """The longest side of what a part answers for, pixels."""
-        return self.side - 2 * self.halo
 
 
 class ModelSpec(Frozen):

@@ -141,13 +141,14 @@ def _count(number: int, noun: str) -> str:
 
 
 def _lines(console: Console) -> Observer:
-    shown = -1
+    shown = -1, 0
 
     def show(progress: Progress) -> None:
         nonlocal shown
         tenth = 10 * progress.done // max(1, progress.total)
-        if tenth > shown:
-            shown = tenth
+        of_parts = 10 * progress.parts // max(1, progress.all_parts)
+        if (tenth, of_parts) > shown:
+            shown = tenth, of_parts
             count = f"{progress.done:,} of {progress.total:,} images"
             line = f"{count}  {_rest(progress)}".rstrip()
             console.print(line, markup=False, highlight=False)
@@ -156,6 +157,9 @@ def _lines(console: Console) -> Observer:
 
 
 def _rest(progress: Progress) -> str:
+    if progress.all_parts:
+        parts = f"{progress.parts:,} of {progress.all_parts:,} parts of large images"
+        return f"{parts}  {_duration(progress.parts_seconds_left)} left"
     if progress.seconds_left is None:
         return ""
     left = _duration(progress.seconds_left)

@@ -12,12 +12,14 @@ from segpipe.engine.existing import existing_cluster
 from segpipe.engine.local import local_cluster
 from segpipe.engine.patience import Patience
 from segpipe.engine.settings import worker_environment
+from segpipe.engine.spread import Looked
 from segpipe.engine.staff import Staff, equipped, staffed
 from segpipe.engine.window import run_chunks
 from segpipe.engine.worker import Work
 
 __all__ = [
     "Demand",
+    "Looked",
     "Patience",
     "Staff",
     "Work",

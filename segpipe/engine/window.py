@@ -5,6 +5,7 @@ scheduler's memory does not grow with the archive. A chunk whose worker died is 
 care (see `pipeline.Care`): one image at a time, a crumb before each, decoders in a process of
 their own. If the worker dies again, the crumb names the image, which is quarantined; so an image
 that is poison to its decoder costs one worker and itself, one that is poison to the model two.
+The parts of a large image go through the same window (see `spread`).
 """
 
 from __future__ import annotations
@@ -12,16 +13,18 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from distributed import CancelledError, Future, KilledWorker, as_completed
 from distributed.comm.core import CommClosedError
 
 from segpipe.engine.patience import Vigil
+from segpipe.engine.spread import Looked, Spread, Try
 from segpipe.engine.staff import Staff
-from segpipe.engine.worker import process
+from segpipe.engine.worker import Done, process
 from segpipe.errors import EngineError, StoreError, TransientStoreError
-from segpipe.pipeline import Care
+from segpipe.large.work import Part
+from segpipe.pipeline import Care, Unfinished
 from segpipe.records import Chunk, Commit
 from segpipe.store.addresses import files_at
 from segpipe.store.commits import read_crumbs
@@ -39,11 +42,16 @@ MAX_TRANSIENT = 3
 """Failures of the store on one chunk that may pass, after which they count as lasting."""
 
 
-Task = Callable[[Chunk, Care], Commit | StoreError]
+Task = Callable[..., Done | StoreError]
+"""Takes a chunk and a `Care`, and a `Part` where that is all that is to be done."""
 
 
-def run_chunks(staff: Staff, chunks: Iterable[Chunk], task: Task = process) -> Iterator[Commit]:
+def run_chunks(
+    staff: Staff, chunks: Iterable[Chunk], task: Task = process
+) -> Iterator[Commit | Looked]:
     """Process chunks on a cluster; commits come back as they are made, in any order.
+
+    Between them it tells each time that a part of a large image was looked at.
 
     Args:
         staff: workers that see the store under the same path; there may be none yet.
@@ -64,7 +72,7 @@ def run_chunks(staff: Staff, chunks: Iterable[Chunk], task: Task = process) -> I
             window.fill(remaining)
             if not window.busy:
                 return
-            yield from window.next_commits()
+            yield from window.next_answers()
     except (CommClosedError, CancelledError) as error:
         raise EngineError(
             f"the Dask scheduler at {address} is gone; start it and its workers, "
@@ -76,21 +84,6 @@ def run_chunks(staff: Staff, chunks: Iterable[Chunk], task: Task = process) -> I
                 window.cancel()
 
 
-@dataclass(frozen=True, slots=True)
-class _Try:
-    """A submitted chunk.
-
-    Attributes:
-        unexplained: workers that died on it, with no image to blame.
-        transient: failures of the store that might have passed.
-    """
-
-    chunk: Chunk
-    care: Care
-    unexplained: int = 0
-    transient: int = 0
-
-
 class _Window:
     """The futures in flight."""
 
@@ -100,25 +93,31 @@ class _Window:
         self._demand = staff.demand
         self._vigil = Vigil(staff.patience)
         self._task = task
-        self._tries: dict[Future[Commit | StoreError], _Try] = {}
+        self._tries: dict[Future[Done | StoreError], Try] = {}
+        self._spread = Spread()
         self._done = as_completed(loop=client.loop)
 
     @property
     def busy(self) -> bool:
-        return bool(self._tries)
+        return bool(self._tries or self._spread)
 
     def fill(self, chunks: Iterator[Chunk]) -> None:
         """Submit chunks until there are `IN_FLIGHT` for every worker of the moment."""
         workers = self._workers()
         self._vigil.look(workers)
         while len(self._tries) < IN_FLIGHT * max(1, workers):
-            if (chunk := next(chunks, None)) is None:
-                self._demand.chunks = len(self._tries)
-                return
-            self._submit(_Try(chunk, Care()))
+            if (due := self._spread.next()) is not None:
+                self._submit(due)
+            elif (chunk := next(chunks, None)) is not None:
+                self._submit(Try(chunk, Care()))
+            else:
+                break
+        else:
+            return
+        self._demand.chunks = len(self._tries)
 
-    def next_commits(self) -> Iterator[Commit]:
-        """Wait a while for a future; its commit, or nothing where its chunk is tried again."""
+    def next_answers(self) -> Iterator[Commit | Looked]:
+        """Wait a while for a future; what it came to, or nothing where it is tried again."""
         done = self._done
         with done.thread_condition:
             if not done.thread_condition.wait_for(done.has_ready, LOOK_SECONDS):
@@ -127,16 +126,23 @@ class _Window:
         attempted = self._tries.pop(future)
         answer = self._answer(future)
         if isinstance(answer, KilledWorker):
-            self._submit(self._next_try(attempted))
+            if attempted.part is not None:
+                self._spread.died(attempted)
+            else:
+                self._submit(self._next_try(attempted))
         elif isinstance(answer, TransientStoreError) and attempted.transient < MAX_TRANSIENT:
             self._submit(replace(attempted, transient=attempted.transient + 1))
         elif isinstance(answer, Commit):
             yield answer
+        elif isinstance(answer, Unfinished):
+            self._spread.begin(attempted, answer.parts)
+        elif isinstance(answer, Part):
+            yield self._spread.looked_at(attempted.chunk, answer)
         else:
             raise answer
         future.release()
 
-    def _answer(self, future: Future[Commit | StoreError]) -> Commit | BaseException:
+    def _answer(self, future: Future[Done | StoreError]) -> Done | BaseException:
         """What came of a future. Its worker may leave with the commit in hand: it is made again."""
         while True:
             try:
@@ -156,15 +162,16 @@ class _Window:
         self._client.cancel(list(self._tries), force=True)
         self._tries.clear()
 
-    def _submit(self, attempt: _Try) -> None:
+    def _submit(self, attempt: Try) -> None:
         label = f"{secrets.token_hex(4)}-"
         attempt = replace(attempt, care=replace(attempt.care, label=label))
         key = f"chunk-{attempt.chunk.chunk_id}-{label}"
-        future = self._client.submit(self._task, attempt.chunk, attempt.care, key=key, pure=False)
+        what = (attempt.chunk, attempt.care, *([attempt.part] if attempt.part else []))
+        future = self._client.submit(self._task, *what, key=key, pure=False)
         self._tries[future] = attempt
         self._done.add(future)
 
-    def _next_try(self, died: _Try) -> _Try:
+    def _next_try(self, died: Try) -> Try:
         """With care; without the image that the last try was working on, if it left a crumb."""
         chunk, care = died.chunk, died.care
         culprits = frozenset(read_crumbs(self._files, chunk.chunk_id, care.label))
@@ -176,4 +183,4 @@ class _Window:
                 "memory limit and their logs"
             )
         care = Care(careful=True, quarantined=care.quarantined | culprits)
-        return _Try(chunk, care, unexplained, died.transient)
+        return Try(chunk, care, None, unexplained, died.transient)

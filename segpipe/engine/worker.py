@@ -16,8 +16,9 @@ from distributed import Worker, WorkerPlugin, get_worker
 
 from segpipe.batching import Capacity
 from segpipe.errors import EngineError, StoreError
+from segpipe.large.work import Part, look_at
 from segpipe.machine import give_back_free_memory, memory_limit
-from segpipe.pipeline import Care, process_chunk
+from segpipe.pipeline import Care, Unfinished, begin_chunk
 from segpipe.planning.memory import PLANNED, SMALLEST, worker_budget
 from segpipe.readers import Watchdog
 from segpipe.records import Chunk, Commit
@@ -145,17 +146,25 @@ class ModelPlugin(WorkerPlugin):
             give_back_free_memory()
 
 
-def process(chunk: Chunk, care: Care) -> Commit | StoreError:
-    """A chunk, on a worker that has the plugin.
+Done = Commit | Unfinished | Part
+"""What a worker answers when all is well."""
+
+
+def process(chunk: Chunk, care: Care, part: Part | None = None) -> Done | StoreError:
+    """A chunk, or one part of a large image of it, on a worker that has the plugin.
 
     Returns:
-        The commit, or why the store could not take it, without a traceback in the worker's log.
+        The commit, or the parts that have to be looked at before; of a part, that part. Or why the
+        store could not take it, without a traceback in the worker's log.
     """
     plugin = cast(ModelPlugin, get_worker().plugins[PLUGIN])
     files = plugin.files
     try:
         with plugin.turn:
-            return process_chunk(
+            if part is not None:
+                look_at(part, chunk, plugin.segmenter, files, plugin.capacity)
+                return part
+            return begin_chunk(
                 chunk,
                 plugin.segmenter,
                 files,

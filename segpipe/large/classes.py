@@ -18,7 +18,8 @@ from scipy import ndimage
 from segpipe.compiled import compiled, readable
 from segpipe.geometry import Box
 from segpipe.items import guarded
-from segpipe.large.parts import Arrays, ReadRow, concatenated, rows_of
+from segpipe.large.cut import rows_of
+from segpipe.large.parts import Arrays, ReadRow, concatenated
 from segpipe.masks.faces import Faces, faces_of, join_faces
 from segpipe.masks.painted import Painted
 from segpipe.masks.seams.packed import Int64s

@@ -8,41 +8,18 @@ from dataclasses import dataclass, replace
 
 from segpipe.errors import InputError, Reason
 from segpipe.geometry import Box
-from segpipe.planning.tiles import Tile, Tiling, plan_tiles
 from segpipe.readers.regions import RegionLimits, RegionSource, open_regions
 from segpipe.records import DecodedImage, Header, ImageRef
 from segpipe.spec import SegmentSpec
 
-ALIGN = 32
-"""Parts begin at multiples of the networks' strides: what they see does not depend on the cut."""
-
 
 @dataclass(frozen=True, slots=True)
 class LargeImage:
-    """An image that is read by region.
-
-    Attributes:
-        tiling: how it is cut; a row of tiles is a unit of work.
-    """
+    """An image that is read by region."""
 
     ref: ImageRef
     header: Header
-    tiling: Tiling
     source: RegionSource
-
-    @property
-    def rows(self) -> int:
-        """Rows of tiles."""
-        return len(self.tiling.row_borders) - 1
-
-    def tiles_of(self, row: int) -> list[Tile]:
-        """A row of tiles, from left to right."""
-        first = row * self.tiling.columns
-        return [self.tiling[first + column] for column in range(self.tiling.columns)]
-
-    def cores(self) -> Iterator[Box]:
-        """Regions that together are the image; no pixel is in two of them."""
-        return (tile.core for tile in self.tiling)
 
     def part(self, box: Box) -> DecodedImage:
         """A region as an image of its own.
@@ -64,16 +41,8 @@ def part_header(header: Header, box: Box) -> Header:
     return replace(header, height=box.height, width=box.width)
 
 
-def tiling_of(shape: tuple[int, int], spec: SegmentSpec) -> Tiling:
-    """How an image of `shape` (H, W) is cut under a spec that has tiles."""
-    assert spec.tiles is not None
-    return plan_tiles(shape, spec.tiles.core, spec.tiles.halo, ALIGN)
-
-
 @contextmanager
-def opened(
-    ref: ImageRef, shape: tuple[int, int], spec: SegmentSpec, limits: RegionLimits
-) -> Iterator[LargeImage]:
+def opened(ref: ImageRef, shape: tuple[int, int], limits: RegionLimits) -> Iterator[LargeImage]:
     """The image, in the block.
 
     Args:
@@ -85,4 +54,4 @@ def opened(
     with open_regions(ref, limits) as source:
         if source.header.shape != shape:
             raise InputError(Reason.READ_ERROR, "the file was replaced while it was read")
-        yield LargeImage(ref, source.header, tiling_of(shape, spec), source)
+        yield LargeImage(ref, source.header, source)

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from segpipe.errors import BudgetError, InputError, Reason
 from segpipe.geometry import Box
 from segpipe.items import guarded
-from segpipe.large.parts import Arrays, ReadRow, rows_of
+from segpipe.large.cut import rows_of
+from segpipe.large.parts import Arrays, NarrowHaloError, ReadRow
 from segpipe.masks.paint import unpaint
 from segpipe.masks.painted import Painted, paint_part
 from segpipe.masks.seams import TileObjects, WholeObjects, pack_tile, whole_objects
@@ -80,7 +81,7 @@ def _check_complete(objects: WholeObjects, halo: int) -> None:
     broken = np.flatnonzero(objects.incomplete)
     if len(broken):
         y0, x0, y1, x1 = objects.masks.boxes[broken[0]].tolist()
-        raise InputError(
+        raise NarrowHaloError(
             Reason.TOO_LARGE,
             f"{len(broken):,} objects of {len(objects):,} were not seen whole, the first "
             f"in rows {y0} to {y1} and columns {x0} to {x1}; the halo is {halo} pixels "

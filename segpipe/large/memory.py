@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 from segpipe.geometry import Box
-from segpipe.large.image import part_header, tiling_of
+from segpipe.large.image import part_header
 from segpipe.planning.memory import Cost, image_cost
 from segpipe.readers.regions import RegionLimits
 from segpipe.records import Header
-from segpipe.segmenters.base import Footprint, Segmenter
+from segpipe.segmenters.base import Footprint, PartSegmenter
 from segpipe.spec import Limits
 from segpipe.store.pyramids import BLOCK
 
@@ -41,15 +41,17 @@ def region_limits(limits: Limits, max_pixels: int, room: int) -> RegionLimits:
     )
 
 
-def large_cost(header: Header, segmenter: Segmenter[Any, Any], room: int) -> Cost:
+def large_cost(header: Header, segmenter: PartSegmenter[Any, Any], room: int) -> Cost:
     """Of the largest tile in each stage, or of a block where that is more.
 
     Args:
         room: of the worker, bytes.
     """
+    tiles = segmenter.spec.tiles
+    assert tiles is not None
     kept = region_limits(segmenter.spec.limits, 1, room).kept_bytes
-    tile = part_header(header, Box(0, 0, *tiling_of(header.shape, segmenter.spec).largest))
-    looking = image_cost(tile, 0, segmenter.footprint(tile))
+    tile = part_header(header, Box(0, 0, tiles.side, tiles.side).clip(header.shape))
+    looking = image_cost(tile, 0, segmenter.part_footprint(tile, 1.0))
     block = part_header(header, Box(0, 0, BLOCK, BLOCK).clip(header.shape))
     pixels = block.height * block.width
     projecting = image_cost(block, 0, Footprint(0, 0, 0, PROJECTED_BYTES * pixels))

@@ -5,19 +5,27 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from segpipe.clock import StageClock
 from segpipe.items import guarded
+from segpipe.large.cut import halo_for, sample_of, side_of
 from segpipe.large.image import LargeImage
-from segpipe.records import DecodedImage, Pixels
+from segpipe.masks.paint import unpaint
+from segpipe.masks.seams.packed import Int64s, pack
+from segpipe.planning.tiles import plan_tiles
+from segpipe.records import Pixels
 from segpipe.segmenters.base import Areas, PartSegmenter, View
 from segpipe.segmenters.value_ranges import streamed_range
+from segpipe.spec import Tiles
 
 SAMPLE = 5
-"""Tiles whose objects choose the magnification."""
+"""Parts whose objects choose magnification and halo."""
+
+SAMPLE_SIDE = 1024
+"""Of these parts, and of those that the range of the values is gathered from, pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +34,8 @@ class Overview:
 
     Attributes:
         view: in which they are looked at.
+        side: of a part, pixels.
+        halo: of a part, pixels.
         sha256: of the file.
         n_nonfinite: samples that are NaN or infinite, and read as 0.
         shape: (height, width) of the image.
@@ -33,6 +43,8 @@ class Overview:
     """
 
     view: View
+    side: int
+    halo: int
     sha256: str
     n_nonfinite: int
     shape: tuple[int, int]
@@ -63,6 +75,8 @@ def look_over(
     Raises:
         InputError: a part of it is damaged.
     """
+    tiles = segmenter.spec.tiles
+    assert tiles is not None
     clock = StageClock()
     whole = _Whole(image)
     with clock.stage("decode"):
@@ -73,8 +87,11 @@ def look_over(
         found = sha256(), whole.n_nonfinite
     view = View(*between)
     with clock.stage("preprocess"):
-        view = replace(view, magnification=_magnification(image, segmenter, view))
-    return Overview(view, *found, image.header.shape, clock.seconds())
+        sample = _sample(image, segmenter, view, tiles)
+        view = replace(view, magnification=segmenter.magnification(sample.areas))
+        side = side_of(tiles, view.magnification)
+        halo = tiles.halo or halo_for(sample.boxes, side)
+    return Overview(view, side, halo, *found, image.header.shape, clock.seconds())
 
 
 class _Whole:
@@ -86,8 +103,8 @@ class _Whole:
 
     def parts(self) -> Iterator[Pixels]:
         found = 0
-        for box in self._image.cores():
-            part = self._image.part(box)
+        for tile in plan_tiles(self._image.header.shape, SAMPLE_SIDE, 0):
+            part = self._image.part(tile.core)
             found += part.n_nonfinite
             yield part.pixels
         self._n_nonfinite = found
@@ -102,22 +119,31 @@ class _Whole:
         return self._n_nonfinite or 0
 
 
-def _magnification(image: LargeImage, segmenter: PartSegmenter[Any, Any], view: View) -> float:
-    """By the objects in a few parts, which lie all over the image."""
-    largest = image.tiling.largest
-    tiny, huge = (segmenter.magnification(np.array([area]), largest) for area in (1, 1 << 40))
-    if tiny == huge == 1:
-        return 1.0  # whatever there is to see
-    numbers = np.unique(np.linspace(0, len(image.tiling) - 1, SAMPLE).astype(int)).tolist()
-    parts = (image.part(image.tiling[number].grown) for number in numbers)
-    areas = [_areas(part, segmenter, view) for part in parts]
-    return segmenter.magnification(np.concatenate(areas), largest)
+class _Sample(NamedTuple):
+    """Objects in a few parts.
+
+    Attributes:
+        areas: (N,) pixels.
+        boxes: (M, 4) of those that no edge of a part cuts.
+    """
+
+    areas: Areas
+    boxes: Int64s
 
 
-def _areas(part: DecodedImage, segmenter: PartSegmenter[Any, Any], view: View) -> Areas:
-    """Pixels of each object that is found in a part."""
-    prepared = guarded(segmenter.prepare_part, part, view)
-    (raw,) = guarded(segmenter.forward, [prepared])
-    found = guarded(segmenter.finish, raw, part)
-    areas = np.bincount(found.label_image.ravel(), minlength=1)[1:]
-    return np.asarray(areas[areas > 0], np.int64)
+def _sample(
+    image: LargeImage, segmenter: PartSegmenter[Any, Any], view: View, tiles: Tiles
+) -> _Sample:
+    areas, boxes = [np.empty(0, np.int64)], [np.empty((0, 4), np.int64)]
+    if segmenter.spec.model.task != "semantic":  # whose regions may be of any size
+        for box in sample_of(image.header.shape, min(SAMPLE_SIDE, tiles.side), SAMPLE):
+            part = image.part(box)
+            (raw,) = guarded(segmenter.forward, [guarded(segmenter.prepare_part, part, view)])
+            found = unpaint(guarded(segmenter.finish, raw, part))
+            masks = pack(found.masks)
+            whole = (masks.boxes[:, :2] > 0).all(1) & (masks.boxes[:, 2:] < part.header.shape).all(
+                1
+            )
+            areas.append(masks.areas)
+            boxes.append(masks.boxes[whole])
+    return _Sample(np.concatenate(areas), np.concatenate(boxes))

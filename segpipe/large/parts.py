@@ -11,16 +11,21 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from segpipe.errors import InputError
 from segpipe.geometry import Box
 from segpipe.masks.painted import Painted
 from segpipe.masks.seams.packed import Int64s
-from segpipe.planning.tiles import Tile, Tiling
+from segpipe.planning.tiles import Tile
 from segpipe.records import CroppedMask, DecodedImage
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 """Of one row of tiles, by name; numbers and bytes only."""
 
 ReadRow = Callable[[int], Arrays]
+
+
+class NarrowHaloError(InputError):
+    """An object was not seen whole: larger parts, or wider halos, may show it."""
 
 
 class Whole(Protocol):
@@ -52,7 +57,7 @@ class Whole(Protocol):
         ...
 
 
-class Parts(Protocol):
+class Method(Protocol):
     """How the parts of one kind of model are kept and put together."""
 
     def found(self, tile: Tile, raw: Any, part: DecodedImage) -> Any:
@@ -71,7 +76,8 @@ class Parts(Protocol):
         """What all rows come to.
 
         Raises:
-            InputError: an object that is larger than the halo was seen in parts that do not fit.
+            NarrowHaloError: an object that is larger than the halo was seen in parts that do not
+                fit.
         """
         ...
 
@@ -82,8 +88,3 @@ def concatenated(
     """One array of all, of no rows where there is none."""
     empty = np.empty((0,) if width is None else (0, width), dtype)
     return np.concatenate([empty, *parts])
-
-
-def rows_of(tiling: Tiling) -> int:
-    """Rows of tiles."""
-    return len(tiling.row_borders) - 1

@@ -1,12 +1,7 @@
-"""The steps of one large image; each but the last may be done by any worker, in any order.
-
-What a step has found is kept in the store's `units`, and so is what kept it from finding anything.
-"""
+"""The steps of one large image; each but the last may be done by any worker, in any order."""
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,31 +14,27 @@ import numpy.typing as npt
 from segpipe.batching import Capacity
 from segpipe.clock import StageClock
 from segpipe.errors import InputError, Reason
+from segpipe.geometry import Box
 from segpipe.items import Entry, Failure, Loaded, guarded
 from segpipe.large.classes import ClassParts
+from segpipe.large.cut import row_of, rows_of, tiling_of, widest_halo
 from segpipe.large.image import LargeImage, opened, part_header
 from segpipe.large.instances import InstanceParts
+from segpipe.large.kept import KeptParts
 from segpipe.large.memory import region_limits
 from segpipe.large.overview import Overview, look_over
-from segpipe.large.parts import Arrays, Parts
+from segpipe.large.parts import Method
 from segpipe.large.projection import Projected, Write, project
 from segpipe.passes import READ_AHEAD, answers
 from segpipe.planning.memory import image_cost
-from segpipe.planning.tiles import Tile
-from segpipe.records import Chunk, CroppedMask, ImageRef, digest
+from segpipe.planning.tiles import Tile, Tiling
+from segpipe.records import Chunk, CroppedMask, ImageRef, Pixels, digest
 from segpipe.segmenters.base import PartSegmenter, Segmenter, View
 from segpipe.store.files import Files
 from segpipe.store.units import Units
 
-OVERVIEW = "overview"
-
 Seconds = tuple[float, float, float]
 """Of decoding, of the forward pass and of finishing."""
-
-
-def units_key(chunk: Chunk, ref: ImageRef) -> str:
-    """Under which the units of an image are kept: they serve any chunk that it is in."""
-    return digest("units", chunk.spec_id, ref.version, chunk.generation)[:32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +44,13 @@ class Part:
     Attributes:
         index: of the image in its chunk.
         shape: (height, width) of the image.
+        halo: with which it is cut.
         row: of its tiles.
     """
 
     index: int
     shape: tuple[int, int]
+    halo: int
     row: int
 
 
@@ -92,53 +85,68 @@ class LargeWork:
     """
 
     image: LargeImage
-    units: Units
+    kept: KeptParts
     segmenter: PartSegmenter[Any, Any]
     capacity: Capacity
     ahead: int = READ_AHEAD
 
-    def rows_due(self, sha256: Callable[[], str]) -> list[int]:
-        """The rows of tiles that nobody has looked at; looks over the image before, if need be.
+    def parts_due(self, index: int, sha256: Callable[[], str]) -> list[Part]:
+        """The parts that nobody has looked at; looks over the image before, if need be.
 
         Args:
+            index: of the image in its chunk.
             sha256: of the image's file.
 
         Raises:
             InputError: the image as a whole cannot be segmented.
         """
-        done = self.units.names()
-        if OVERVIEW not in done:
-            self.units.add(OVERVIEW, look_over(self.image, self.segmenter, sha256).to_bytes())
-        return [row for row in range(self.image.rows) if _name(row) not in done]
+        if self.kept.overview is None:
+            self.kept.keep_overview(look_over(self.image, self.segmenter, sha256))
+        tiling = self._tiling()
+        done = self.kept.rows(tiling.halo, rows_of(tiling))
+        due = (row for row in range(rows_of(tiling)) if row not in done)
+        return [Part(index, tiling.shape, tiling.halo, row) for row in due]
 
-    def look_at(self, row: int) -> None:
+    def widen(self) -> bool:
+        """From now on the image is cut with halos twice as wide.
+
+        Returns:
+            Whether that can be: there is room in a part, and nobody has said how wide they are.
+        """
+        halo = self._tiling().halo
+        wider = min(2 * halo, widest_halo(self._overview.side))
+        assert self.segmenter.spec.tiles is not None
+        if self.segmenter.spec.tiles.halo is not None or wider == halo:
+            return False
+        self.kept.widen(wider)
+        return True
+
+    def look_at(self, part: Part) -> None:
         """Look at a row of tiles, and keep what was found.
 
         Raises:
             InputError: it cannot be looked at.
         """
         clock = StageClock()
-        found = self._found(row, clock)
-        self.units.add(_name(row), _packed({**found, "stages": np.array(_json(clock))}))
+        found = self._found(self._tiling(part.halo), part.row, clock)
+        self.kept.keep(part.halo, part.row, found, clock.seconds())
 
     def result(self, write: Write) -> LargeResult:
-        """Put together what was found, and write the masks; all rows have been looked at.
+        """Put together what was found, and write the masks; all parts have been looked at.
 
         Args:
             write: as of `project`.
 
         Raises:
-            InputError: a part could not be looked at, an object was not seen whole, or is too
-                large to be measured.
+            InputError: a part could not be looked at, an object was not seen whole
+                (`NarrowHaloError`), or is too large to be measured.
         """
-        stages = [json.loads(str(self._read(row)["stages"])) for row in range(self.image.rows)]
-        overview = self._overview
-        whole = guarded(self._parts.whole, self._read)
-        projected: Projected = guarded(
-            project, whole, self.image.header.shape, lambda box: self.image.part(box).pixels, write
-        )
+        overview, tiling = self._overview, self._tiling()
+        stages = [self.kept.stages(tiling.halo, row) for row in range(rows_of(tiling))]
+        whole = guarded(self._method(tiling).whole, partial(self.kept.read, tiling.halo))
+        projected: Projected = guarded(project, whole, tiling.shape, self._pixels, write)
         return LargeResult(
-            self.image.header.shape,
+            tiling.shape,
             whole.scores,
             whole.class_ids,
             projected.own_masks,
@@ -151,32 +159,40 @@ class LargeWork:
         )
 
     @property
-    def _parts(self) -> Parts:
-        if self.segmenter.spec.model.task == "semantic":
-            return ClassParts(cast(Any, self.segmenter), self.image.tiling)
-        return InstanceParts(self.segmenter, self.image.tiling)
-
-    @property
     def _overview(self) -> Overview:
-        return Overview.from_bytes(self.units.read(OVERVIEW))
+        overview = self.kept.overview
+        if overview is None or overview.shape != self.image.header.shape:
+            raise InputError(Reason.READ_ERROR, "the file was replaced while it was read")
+        return overview
 
-    def _found(self, row: int, clock: StageClock) -> dict[str, npt.NDArray[Any]]:
-        parts, tiles = self._parts, self.image.tiles_of(row)
-        load = partial(self._load, tiles, self._overview.view, clock)
-        entries = [self._entry(number, tile) for number, tile in enumerate(tiles)]
+    def _tiling(self, halo: int | None = None) -> Tiling:
+        """With the widest halo that was asked for, or with a given one."""
+        overview = self._overview
+        halo = halo or max(overview.halo, self.kept.wider)
+        return tiling_of(overview.shape, overview.side, halo)
+
+    def _method(self, tiling: Tiling) -> Method:
+        if self.segmenter.spec.model.task == "semantic":
+            return ClassParts(cast(Any, self.segmenter), tiling)
+        return InstanceParts(self.segmenter, tiling)
+
+    def _found(self, tiling: Tiling, row: int, clock: StageClock) -> dict[str, npt.NDArray[Any]]:
+        method, tiles, view = self._method(tiling), row_of(tiling, row), self._overview.view
+        entries = [self._entry(number, tile, view) for number, tile in enumerate(tiles)]
+        load = partial(self._load, tiles, view, clock)
         found = {}
         for item in answers(entries, load, self.segmenter, self.capacity, clock, self.ahead):
             if isinstance(item, Failure):
                 raise item.error
+            number = item.entry.index
             with clock.stage("postprocess"):
-                tile = tiles[item.entry.index]
-                found[item.entry.index] = parts.found(tile, item.raw, item.image)
-        return parts.arrays([found[number] for number in sorted(found)])
+                found[number] = method.found(tiles[number], item.raw, item.image)
+        return method.arrays([found[number] for number in sorted(found)])
 
-    def _entry(self, number: int, tile: Tile) -> Entry:
+    def _entry(self, number: int, tile: Tile, view: View) -> Entry:
         header = part_header(self.image.header, tile.grown)
-        cost = image_cost(header, 0, self.segmenter.footprint(header))
-        return Entry(number, self.image.ref, header, cost)
+        footprint = self.segmenter.part_footprint(header, view.magnification)
+        return Entry(number, self.image.ref, header, image_cost(header, 0, footprint))
 
     def _load(
         self, tiles: list[Tile], view: View, clock: StageClock, entry: Entry
@@ -190,32 +206,8 @@ class LargeWork:
             return Failure.of(entry.ref, error, entry.header)
         return Loaded(entry, part, prepared, decoding.seconds + preparing.seconds)
 
-    def _read(self, row: int) -> Arrays:
-        """
-        Raises:
-            InputError: it could not be looked at.
-        """
-        arrays = np.load(io.BytesIO(self.units.read(_name(row))), allow_pickle=False)
-        if "reason" in arrays:
-            raise InputError(Reason(str(arrays["reason"])), str(arrays["detail"]))
-        return cast(Arrays, arrays)
-
-
-def look_at(
-    part: Part,
-    chunk: Chunk,
-    segmenter: Segmenter[Any, Any],
-    files: Files,
-    capacity: Capacity,
-) -> None:
-    """Do a unit of work; why it could not be done is kept too, until the image is put together."""
-    ref = chunk.images[part.index]
-    try:
-        with open_work(chunk, ref, part.shape, segmenter, files, capacity) as work:
-            work.look_at(part.row)
-    except InputError as error:
-        failure = {"reason": np.array(str(error.reason)), "detail": np.array(error.detail)}
-        Units(files, units_key(chunk, ref)).add(_name(part.row), _packed(failure))
+    def _pixels(self, box: Box) -> Pixels:
+        return self.image.part(box).pixels
 
 
 @contextmanager
@@ -239,23 +231,26 @@ def open_work(
     """
     spec = segmenter.spec
     limits = region_limits(spec.limits, spec.decoding.max_pixels, capacity.budget.room)
-    units = Units(files, units_key(chunk, ref))
-    with opened(ref, shape, spec, limits) as image:
-        yield LargeWork(image, units, cast(Any, segmenter), capacity, ahead)
+    with opened(ref, shape, limits) as image:
+        yield LargeWork(image, kept_parts(files, chunk, ref), cast(Any, segmenter), capacity, ahead)
 
 
-def _packed(arrays: Arrays) -> bytes:
-    file = io.BytesIO()
-    np.savez_compressed(file, allow_pickle=False, **arrays)
-    return file.getvalue()
+def look_at(
+    part: Part, chunk: Chunk, segmenter: Segmenter[Any, Any], files: Files, capacity: Capacity
+) -> None:
+    """Do a unit of work; why it could not be done is kept too, until the image is put together."""
+    ref = chunk.images[part.index]
+    try:
+        with open_work(chunk, ref, part.shape, segmenter, files, capacity) as work:
+            work.look_at(part)
+    except InputError as error:
+        kept_parts(files, chunk, ref).keep_failure(part.halo, part.row, error)
 
 
-def _json(clock: StageClock) -> str:
-    return json.dumps(clock.seconds())
-
-
-def _name(row: int) -> str:
-    return f"row-{row:05d}"
+def kept_parts(files: Files, chunk: Chunk, ref: ImageRef) -> KeptParts:
+    """Of an image; they serve any chunk that it is in."""
+    key = digest("units", chunk.spec_id, ref.version, chunk.generation)[:32]
+    return KeptParts(Units(files, key))
 
 
 def _seconds(stages: list[dict[str, float]]) -> Seconds:

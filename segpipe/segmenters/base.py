@@ -104,17 +104,16 @@ class PartSegmenter(Segmenter[Prepared, Raw], Protocol[Prepared, Raw]):
 
     scaling: Scaling | None
 
+    def part_footprint(self, header: Header, magnification: float) -> Footprint:
+        """As `footprint`, of a part that is looked at in a magnification."""
+        ...
+
     def prepare_part(self, part: DecodedImage, view: View) -> Prepared:
         """As `prepare`, of a part of an image."""
         ...
 
-    def magnification(self, areas: Areas, part: tuple[int, int]) -> float:
-        """At which objects are best looked at.
-
-        Args:
-            areas: (N,) of some of the objects, pixels.
-            part: (height, width) of the largest part.
-        """
+    def magnification(self, areas: Areas) -> float:
+        """At which objects are best looked at, from the areas of some of them, (N,) pixels."""
         ...
 
 

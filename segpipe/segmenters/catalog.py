@@ -127,8 +127,7 @@ def resolve(run: RunSpec) -> ResolvedModel:
     return ResolvedModel(spec, path)
 
 
-_TILE_SIDE = 1024
-_TILE_HALO = 64
+_TILE_SIDE = 2048
 
 
 def _tiles(asked: TileOptions, options: _AnyOptions, header: WeightsHeader | None) -> Tiles | None:
@@ -141,10 +140,8 @@ def _tiles(asked: TileOptions, options: _AnyOptions, header: WeightsHeader | Non
         return None
     most = header.tile.max_side if header else _TILE_SIDE
     side = asked.side or min(_TILE_SIDE, most // 32 * 32)
-    halo = asked.halo or max(_TILE_HALO, side // 16 // 32 * 32)
-    return parse(
-        Tiles, {"side": side, "halo": halo, "max_image_pixels": asked.max_image_pixels}, "tiles"
-    )
+    chosen = {"side": side, "halo": asked.halo, "max_image_pixels": asked.max_image_pixels}
+    return parse(Tiles, chosen, "tiles")
 
 
 def resolve_model(name: str, where: str, **asked: object) -> ResolvedModel:

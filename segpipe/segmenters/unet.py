@@ -96,13 +96,19 @@ class UNetSegmenter:
 
     def footprint(self, header: Header) -> Footprint:
         """In proportion to the padded pixels; a second look may be at four times as many."""
-        height, width = (side + -side % STRIDE for side in header.shape)
-        pixels = height * width
+        pixels = _padded_pixels(header)
+        doubled = self._looks_twice and 4 * pixels <= self._options.max_magnified_pixels
+        return self._footprint(pixels, 4 * pixels if doubled else pixels)
+
+    def part_footprint(self, header: Header, magnification: float) -> Footprint:
+        """By the pixels of the one look."""
+        pixels = _padded_pixels(header)
+        return self._footprint(pixels, max(pixels, round(pixels * magnification**2)))
+
+    def _footprint(self, pixels: int, looked_at: int) -> Footprint:
         planes, maps = PLANES_BYTES * pixels, 4 * self._architecture.outputs * pixels
         forward = planes + maps
         if self.spec.device == "cpu":
-            doubled = self._looks_twice and 4 * pixels <= self._options.max_magnified_pixels
-            looked_at = 4 * pixels if doubled else pixels
             # OpenVINO keeps the buffers of earlier shapes: 150 to 480 bytes a pixel were measured.
             precision = self.spec.precision if self.spec.backend == "torch" else "fp32"
             forward += activation_bytes(self._architecture, looked_at, precision)
@@ -122,13 +128,11 @@ class UNetSegmenter:
         found = to_scalable(part.pixels, self._preprocess, STRIDE, (view.low, view.high))
         return replace(found, magnification=view.magnification)
 
-    def magnification(self, areas: Areas, part: tuple[int, int]) -> float:
-        """As for a whole image, if there is room for the largest part in that size."""
+    def magnification(self, areas: Areas) -> float:
+        """As for a whole image."""
         if not self._looks_twice:
             return 1.0
-        chosen = choose_magnification(median_disc(areas), self._options.object_diameter)
-        pixels = part[0] * part[1] * chosen * chosen
-        return chosen if pixels <= self._options.max_magnified_pixels else 1.0
+        return choose_magnification(median_disc(areas), self._options.object_diameter)
 
     def forward(self, batch: Sequence[Scalable]) -> Sequence[Maps | Objects]:
         """Probabilities for images of one shape; objects, where they had to be found on the way."""
@@ -190,6 +194,11 @@ class UNetSegmenter:
         """
         maps = raw[:, : shape[0], : shape[1]]
         return classes_of(maps, self._options.foreground_threshold)
+
+
+def _padded_pixels(header: Header) -> int:
+    height, width = (side + -side % STRIDE for side in header.shape)
+    return height * width
 
 
 def _check_classes(model: ModelSpec, architecture: UNetArchitecture, weights: Path) -> None:

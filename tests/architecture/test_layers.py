@@ -36,6 +36,8 @@ LAYERS = [
         "rows",
         "items",
         "batching",
+        "passes",
+        "large",
         "pipeline",
         "engine",
         "execution",

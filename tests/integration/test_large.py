@@ -16,8 +16,9 @@ from PIL import Image
 from scipy import ndimage
 
 from segpipe.batching import Capacity
+from segpipe.large.cut import halo_for
 from segpipe.large.work import look_at
-from segpipe.masks.paint import unpaint
+from segpipe.masks.paint import from_label_image, unpaint
 from segpipe.measure.matching import match
 from segpipe.measure.properties import measure_objects
 from segpipe.pipeline import Care, Unfinished, begin_chunk, process_chunk
@@ -69,8 +70,12 @@ class Parts:
         self.views.append(view)
         return (part.pixels[..., 0] - view.low) / max(1.0, view.high - view.low)
 
-    def magnification(self, areas: np.ndarray, part: tuple[int, int]) -> float:
-        assert max(part) <= SIDE
+    def part_footprint(self, header: Header, magnification: float) -> Footprint:
+        assert self.spec.tiles
+        assert max(header.shape) * magnification <= max(192, self.spec.tiles.side)
+        return self.footprint(header)
+
+    def magnification(self, areas: np.ndarray) -> float:
         return 2.0 if len(areas) and np.median(areas) < 12 else 1.0
 
     def forward(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -210,10 +215,10 @@ def test_an_image_within_the_budget_is_seen_whole(tmp_path: Path) -> None:
 def test_parts_are_seen_in_one_magnification(tmp_path: Path) -> None:
     pixels = np.zeros((300, 300, 1), np.uint8)
     pixels[::7, ::7] = 255  # objects of one pixel: the larger is the better
-    segmenter = Parts()
+    segmenter = Parts(tiles=Tiles(side=192, halo=32, max_image_pixels=1 << 31))
     assert segment(tmp_path, segmenter, pixels).row["n_objects"] == 43 * 43
     looks = [view.magnification for view in segmenter.views]
-    assert looks == [1.0] * 5 + [2.0] * 25  # a look at some parts, which chooses
+    assert looks == [1.0] * 4 + [2.0] * 100  # a look at some parts, which chooses
 
 
 @pytest.mark.parametrize("length", [60, 200, 290])
@@ -242,6 +247,40 @@ def test_an_object_that_no_part_continues_is_refused_with_both_numbers(tmp_path:
     assert row["reason"] == "too_large"
     assert "not seen whole" in row["detail"]
     assert "the halo is 32 pixels" in row["detail"]
+
+
+class Forward(Parts):
+    """Sees no object of which it does not see the beginning."""
+
+    def finish(self, raw: np.ndarray, image: DecodedImage) -> Segmentation:
+        found = super().finish(raw, image)
+        begun = np.setdiff1d(found.label_image, found.label_image[:, 0])
+        return from_label_image(np.where(np.isin(found.label_image, begun), found.label_image, 0))
+
+
+@pytest.mark.parametrize("halo", [None, 32])
+def test_halos_are_widened_until_all_is_seen_whole(tmp_path: Path, halo: int | None) -> None:
+    """The sample shows small objects alone; one is larger, and lies across a seam."""
+    pixels = np.zeros((700, 700, 1), np.uint8)
+    pixels[5::40, 5::40] = 255
+    pixels[100:110, 330:490] = 255
+    tiles = Tiles(side=384, halo=halo, max_image_pixels=1 << 31)
+    result = segment(tmp_path, Forward(tiles=tiles), pixels)
+    if halo:
+        assert "the halo is 32 pixels (tiles.halo)" in result.row["detail"]
+    else:
+        assert parts_of(result.labels) == parts_of(whole(Parts(), pixels).label_image)
+
+
+@given(st.lists(st.tuples(st.integers(1, 200), st.integers(1, 200)), max_size=9))
+def test_a_halo_exceeds_the_objects_of_the_sample_where_there_is_room(
+    sizes: list[tuple[int, int]],
+) -> None:
+    boxes = np.array([(3, 4, 3 + h, 4 + w) for h, w in sizes], np.int64).reshape(-1, 4)
+    halo = halo_for(boxes, 512)
+    assert halo % 32 == 0
+    assert 32 <= halo <= 512 // 3
+    assert halo > max((max(size) for size in sizes), default=0) or halo == 160
 
 
 @pytest.fixture(scope="module")
@@ -281,7 +320,7 @@ def test_real_nuclei_over_seams_are_those_of_the_whole(mosaic: np.ndarray, tmp_p
 def test_what_cannot_look_at_parts_is_not_asked_to(tmp_path: Path) -> None:
     assert resolve_model("classical", "a test").spec.tiles is None
     tiles = resolve_model("unet-nuclei", "a test", tiles={"halo": 256}).spec.tiles
-    assert tiles == Tiles(side=1024, halo=256, max_image_pixels=1 << 31)
+    assert tiles == Tiles(side=2048, halo=256, max_image_pixels=1 << 31)
     assert resolve_model("unet-nuclei", "a test").spec.decoding.max_pixels == 1 << 31
     row = segment(tmp_path, Parts(tiles=None), scene(3, (300, 290), 20)).row
     assert row["reason"] == "too_large"

@@ -1,0 +1,62 @@
+"""How a large image is cut: by what its objects measure in a few places, if nobody says it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from segpipe.geometry import Box
+from segpipe.masks.seams.packed import X0, X1, Y0, Y1, Int64s
+from segpipe.planning.tiles import Tile, Tiling, plan_tiles
+from segpipe.spec import HALOS, Tiles
+
+ALIGN = 32
+"""Parts begin at multiples of the networks' strides: what they see does not depend on the cut."""
+
+CONTEXT = 32
+"""Pixels around its core that a network needs to see, whatever there is."""
+
+
+def side_of(tiles: Tiles, magnification: float) -> int:
+    """Of a part, in pixels of the image: a network looks at as many pixels in any magnification."""
+    least = HALOS * (tiles.halo or CONTEXT)
+    return max(least, int(tiles.side / magnification) // ALIGN * ALIGN)
+
+
+def halo_for(boxes: Int64s, side: int) -> int:
+    """More than the longest side of the objects of a sample, as far as a part has room for that.
+
+    Args:
+        boxes: (N, 4) of objects that were seen whole: y0, x0, y1, x1.
+        side: of a part, pixels.
+    """
+    sides = np.maximum(boxes[:, Y1] - boxes[:, Y0], boxes[:, X1] - boxes[:, X0])
+    longest = int(sides.max(initial=CONTEXT - 1))
+    return min(widest_halo(side), -(-(longest + 1) // ALIGN) * ALIGN)
+
+
+def widest_halo(side: int) -> int:
+    """That a part of this side has room for."""
+    return max(CONTEXT, side // HALOS // ALIGN * ALIGN)
+
+
+def tiling_of(shape: tuple[int, int], side: int, halo: int) -> Tiling:
+    """An image of `shape` (H, W) in parts of this side, halos included."""
+    return plan_tiles(shape, side - 2 * halo, halo, ALIGN)
+
+
+def row_of(tiling: Tiling, row: int) -> list[Tile]:
+    """A row of tiles, which is a unit of work, from left to right."""
+    first = row * tiling.columns
+    return [tiling[first + column] for column in range(tiling.columns)]
+
+
+def rows_of(tiling: Tiling) -> int:
+    """How many there are."""
+    return len(tiling.row_borders) - 1
+
+
+def sample_of(shape: tuple[int, int], side: int, count: int) -> list[Box]:
+    """A few parts without halos, which lie all over an image."""
+    tiling = plan_tiles(shape, side, 0, ALIGN)
+    numbers = np.unique(np.linspace(0, len(tiling) - 1, count).astype(int))
+    return [tiling[number].core for number in numbers.tolist()]
