@@ -36,6 +36,11 @@ MAX_PIXELS = 1 << 28
 """In the box of one object that is put together, each a byte of memory: 16384 x 16384."""
 
 
+_KEPT_SHARE = 0.8
+"""Of what a tile sees of an object, at least, in what is put together; else tiles that answer for
+the rest of it have found nothing."""
+
+
 class Verdict(IntEnum):
     """What becomes of a version."""
 
@@ -60,8 +65,8 @@ class Merged:
         class_ids: (N,) int32.
         scores: (N,) float32.
         boxes: (N, 4) tight, y0, x0, y1, x1.
-        incomplete: (N,) whether it was cut by an edge and no other tile has the rest: larger than
-            the halo, and not whole.
+        incomplete: (N,) whether it was cut by an edge and no other tile has the rest, or the tiles
+            that answer for a part of it have not found it: larger than the halo, and not whole.
         verdicts: number of a tile -> (M,) `Verdict` of each of its `SeamObjects.indices`, uint8.
         masks: of those that were kept, and of the united ones.
     """
@@ -214,7 +219,9 @@ def _unite(
         tiles = versions.tiles[of].tolist()
         class_id, score = whole_class(versions.class_ids[of], versions.scores[of], masks.areas[of])
         mask = stitch(tiling, tiles, [masks.mask(i) for i in of.tolist()], limit)
-        united.append(_United(tiles[0], class_id, score, mask, bool(loose[places].any())))
+        lost = np.count_nonzero(mask.mask) < _KEPT_SHARE * masks.areas[of].max()
+        incomplete = bool(loose[places].any() or lost)
+        united.append(_United(tiles[0], class_id, score, mask, incomplete))
     return united
 
 
