@@ -6,11 +6,11 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
-import pyarrow.dataset as ds
-
 from segpipe.errors import SegpipeError, SpecError
+from segpipe.report.image_row import image_row
 from segpipe.schema import TRUTH_MODELS
 from segpipe.spec import Limits
 from segpipe.store import Snapshot
@@ -122,10 +122,8 @@ class Viewer:
         )
         snapshot = self.snapshot()
         for _, chunk_id in found:
-            images = snapshot.of_chunks([chunk_id]).dataset("images")
-            rows = images.to_table(filter=ds.field("image_id") == image_id).to_pylist()
-            if rows:
-                return dict(rows[0])
+            with suppress(SpecError):  # the index may hold more already than the snapshot
+                return image_row(snapshot, image_id, chunk_id)
         within = f", run {', '.join(asked[:3])}" if asked else ""
         raise SpecError(f"no image {image_id[:80]!r} in this store{within}")
 
