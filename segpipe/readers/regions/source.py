@@ -15,7 +15,7 @@ from segpipe.geometry import Box
 from segpipe.readers.convert import Samples, as_pixels, stored_box
 from segpipe.readers.deadline import Deadline
 from segpipe.readers.planes import Extent
-from segpipe.readers.structure import corrupt, decoder_errors
+from segpipe.readers.structure import check_pixels, corrupt, decoder_errors
 from segpipe.records import Header, Pixels
 
 
@@ -194,14 +194,7 @@ def check_size(header: Header, limits: RegionLimits) -> None:
     Raises:
         InputError: an image of no pixels, or of more than `max_pixels`.
     """
-    if not (header.height and header.width):
-        raise corrupt(f"a size of {header.height} x {header.width} pixels")
-    if header.height * header.width > limits.max_pixels:
-        raise InputError(
-            Reason.TOO_LARGE,
-            f"{header.height:,} x {header.width:,} pixels; the limit is {limits.max_pixels:,}"
-            " (max_pixels)",
-        )
+    check_pixels(header.shape, limits.max_pixels, "max_pixels")
 
 
 def check_memory(needed: int, what: str, limits: RegionLimits) -> None:
