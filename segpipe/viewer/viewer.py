@@ -12,7 +12,6 @@ from typing import Any
 from segpipe.errors import SegpipeError, SpecError
 from segpipe.report.image_row import image_row
 from segpipe.schema import TRUTH_MODELS
-from segpipe.spec import Limits
 from segpipe.store import Snapshot
 from segpipe.store.snapshot import Row
 from segpipe.viewer.answers import Answers
@@ -31,7 +30,6 @@ class Viewer:
 
     Args:
         source: takes a new snapshot of the store.
-        limits: what decoding one image may cost.
 
     Attributes:
         index: what filters need; holds what `snapshot()` holds.
@@ -40,16 +38,15 @@ class Viewer:
         trouble: why the store could not be looked at again; empty when it could.
     """
 
-    def __init__(self, source: Callable[[], Snapshot], limits: Limits | None = None) -> None:
+    def __init__(self, source: Callable[[], Snapshot]) -> None:
         self._source = source
-        self.limits = limits or Limits()
         self._endings: list[Callable[[], None]] = []
         self._snapshot = source()
         self.index = Index()
         self.index.refresh(self._snapshot)
         self.answers = Answers(self.index)
         self.answers.prepare()
-        self.thumbnails = Thumbnails(self.limits)
+        self.thumbnails = Thumbnails()
         self.trouble = ""
         self._looking = threading.Lock()
         self._found: OrderedDict[Any, Row] = OrderedDict()
