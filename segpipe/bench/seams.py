@@ -16,7 +16,7 @@ import numpy.typing as npt
 import psutil
 
 from segpipe.bench.conditions import Conditions
-from segpipe.bench.processes import peak_bytes
+from segpipe.bench.processes import peak_bytes, resident_bytes
 from segpipe.bench.table import table
 from segpipe.geometry import Box
 from segpipe.masks.seams import Verdict, merge, near_seams
@@ -86,7 +86,7 @@ def _measure(slide: Slide) -> SeamTimes:
     side = int(np.ceil(centres.max() + RADII[1] + 2))
     tiling = plan_tiles((side, side), slide.core_side, slide.halo, ALIGN)
     seams, versions, settled, seconds = [], 0, 0, 0.0
-    base = psutil.Process().memory_info().rss
+    base = resident_bytes()
     for tile, found in _answers(tiling, centres, radii):
         began = time.perf_counter()
         seam = near_seams(tiling, tile, found)

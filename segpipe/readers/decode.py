@@ -12,11 +12,10 @@ from typing import BinaryIO
 
 import numpy as np
 
-from segpipe.errors import InputError, Reason
 from segpipe.readers.convert import as_pixels
 from segpipe.readers.deadline import Deadline
 from segpipe.readers.formats import PREFIX_BYTES, sniff
-from segpipe.readers.structure import corrupt, decoder_errors
+from segpipe.readers.structure import check_pixels, corrupt, decoder_errors
 from segpipe.records import Header, Pixels
 from segpipe.spec import Limits
 
@@ -46,14 +45,7 @@ def inspect(file: BinaryIO, size: int, limits: Limits) -> Header:
         kind = sniff(file.read(PREFIX_BYTES))
         file.seek(0)
         header = kind.inspect(file, size)
-    if not (header.height and header.width):
-        raise corrupt(f"a size of {header.height} x {header.width} pixels")
-    if header.height * header.width > limits.max_pixels:
-        raise InputError(
-            Reason.TOO_LARGE,
-            f"{header.height:,} x {header.width:,} pixels; the limit is"
-            f" {limits.max_pixels:,} (limits.max_pixels)",
-        )
+    check_pixels(header.shape, limits.max_pixels, "limits.max_pixels")
     return header
 
 

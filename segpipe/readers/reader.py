@@ -7,8 +7,7 @@ import io
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from segpipe.errors import InputError, Reason, SpecError
 from segpipe.readers.archives import Archive, open_archive
@@ -50,15 +49,10 @@ class Reader:
         self._archives: dict[str, Archive] = {}
         self._lock = threading.Lock()
 
-    def __enter__(self) -> Reader:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -46,6 +46,25 @@ def bounded(parts: int, what: str) -> None:
         raise corrupt(f"more than {MAX_PARTS:,} {what}")
 
 
+def check_pixels(shape: tuple[int, int], most: int, key: str) -> None:
+    """
+    Args:
+        shape: (height, width) of an image.
+        key: of the limit, for people.
+
+    Raises:
+        InputError: `corrupt`, when there is no pixel; `too_large`, when there are more than `most`.
+    """
+    height, width = shape
+    if not (height and width):
+        raise corrupt(f"a size of {height} x {width} pixels")
+    if height * width > most:
+        raise InputError(
+            Reason.TOO_LARGE,
+            f"{height:,} x {width:,} pixels; the limit is {most:,} ({key})",
+        )
+
+
 @contextmanager
 def decoder_errors() -> Iterator[None]:
     """Whatever reading or decoding raises becomes an `InputError`, but for storage's own trouble.

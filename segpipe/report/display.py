@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -122,3 +123,9 @@ def class_colours(n_classes: int) -> npt.NDArray[np.uint8]:
     """(n_classes, 3): a colour per class id; class 0, the background, is black."""
     classes = PALETTE[np.arange(max(0, n_classes - 1)) % len(PALETTE)]
     return np.vstack([np.zeros((1, 3), np.uint8), classes])[:n_classes]
+
+
+def is_dark(colour: Sequence[int]) -> bool:
+    """Whether black text on a colour, (3,) sRGB 0..255, would be hard to read."""
+    red, green, blue = colour
+    return 0.299 * red + 0.587 * green + 0.114 * blue <= 110

@@ -20,7 +20,7 @@ from segpipe.errors import InvariantError
 from segpipe.geometry import Box
 from segpipe.records import Pixels
 from segpipe.report.caption import Entry, add_caption, font_size, printable, text_font
-from segpipe.report.display import Picture, class_colours, display, neighbour_colours
+from segpipe.report.display import Picture, class_colours, display, is_dark, neighbour_colours
 
 MIN_SIDE = 768
 """Smaller images are enlarged until their shorter side has this many pixels..."""
@@ -218,9 +218,9 @@ def _draw_names(
         if place is None:
             continue
         taken.append(place)
-        colour = colours[row["label"]]
-        draw.rectangle(_corners(place), fill=_rgb(colour))
-        ink = (0, 0, 0) if colour @ (0.299, 0.587, 0.114) > 110 else (255, 255, 255)
+        colour = _rgb(colours[row["label"]])
+        draw.rectangle(_corners(place), fill=colour)
+        ink = (255, 255, 255) if is_dark(colour) else (0, 0, 0)
         draw.text((place.x0 + 3 - left, place.y0 + 2 - top), text, ink, font, anchor="ls")
     return np.array(image), len(taken)
 

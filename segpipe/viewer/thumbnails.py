@@ -25,20 +25,17 @@ CACHE_BYTES = 64 << 20
 _AT_ONCE = 2
 """Images that are decoded at a time, each in a process of its own: bounds time and memory."""
 
-_DECODE_SECONDS = 15.0
-_MOST_PIXELS = 1 << 28
+_LIMITS = Limits(max_pixels=1 << 28, decode_seconds=15.0)
+"""An image that takes more has no thumbnail; those that were looked at in parts are large."""
+
 _UNTOUCHED = (Reason.WORKER_DIED, Reason.TIME_LIMIT)
 
 
 class Thumbnails:
     """Draws, and keeps the last `CACHE_BYTES` of what it drew; safe to use from threads."""
 
-    def __init__(self, limits: Limits) -> None:
-        seconds = min(limits.decode_seconds, _DECODE_SECONDS)
-        # Images over the tile budget have results too, where the model looks at parts.
-        pixels = max(limits.max_pixels, _MOST_PIXELS)
-        own = limits.model_copy(update={"decode_seconds": seconds, "max_pixels": pixels})
-        self._readers = [Reader(own, isolated=True) for _ in range(_AT_ONCE)]
+    def __init__(self) -> None:
+        self._readers = [Reader(_LIMITS, isolated=True) for _ in range(_AT_ONCE)]
         self._all = tuple(self._readers)
         self._free = threading.Semaphore(_AT_ONCE)
         self._lock = threading.Lock()

@@ -72,11 +72,12 @@ class Tiles:
 
         shape = image["height"], image["width"]
         array = image["semantic_array" if semantic else "mask_array"]
+        masks = snapshot.semantic if semantic else snapshot.label_image
 
         def strip(top: int) -> npt.NDArray[Any]:
-            part = Box(top, 0, top + STRIP, shape[1]).clip(shape)
-            found = snapshot.semantic(image, part) if semantic else None
-            return snapshot.label_image(image, part) if found is None else found
+            found = masks(image, Box(top, 0, top + STRIP, shape[1]).clip(shape))
+            assert found is not None  # there is an array
+            return found
 
         def read() -> Strips:
             if array is None:

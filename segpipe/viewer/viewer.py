@@ -6,13 +6,12 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
-import pyarrow.dataset as ds
-
 from segpipe.errors import SegpipeError, SpecError
+from segpipe.report.image_row import image_row
 from segpipe.schema import TRUTH_MODELS
-from segpipe.spec import Limits
 from segpipe.store import Snapshot
 from segpipe.store.snapshot import Row
 from segpipe.viewer.answers import Answers
@@ -31,7 +30,6 @@ class Viewer:
 
     Args:
         source: takes a new snapshot of the store.
-        limits: what decoding one image may cost.
 
     Attributes:
         index: what filters need; holds what `snapshot()` holds.
@@ -40,16 +38,15 @@ class Viewer:
         trouble: why the store could not be looked at again; empty when it could.
     """
 
-    def __init__(self, source: Callable[[], Snapshot], limits: Limits | None = None) -> None:
+    def __init__(self, source: Callable[[], Snapshot]) -> None:
         self._source = source
-        self.limits = limits or Limits()
         self._endings: list[Callable[[], None]] = []
         self._snapshot = source()
         self.index = Index()
         self.index.refresh(self._snapshot)
         self.answers = Answers(self.index)
         self.answers.prepare()
-        self.thumbnails = Thumbnails(self.limits)
+        self.thumbnails = Thumbnails()
         self.trouble = ""
         self._looking = threading.Lock()
         self._found: OrderedDict[Any, Row] = OrderedDict()
@@ -122,10 +119,8 @@ class Viewer:
         )
         snapshot = self.snapshot()
         for _, chunk_id in found:
-            images = snapshot.of_chunks([chunk_id]).dataset("images")
-            rows = images.to_table(filter=ds.field("image_id") == image_id).to_pylist()
-            if rows:
-                return dict(rows[0])
+            with suppress(SpecError):  # the index may hold more already than the snapshot
+                return image_row(snapshot, image_id, chunk_id)
         within = f", run {', '.join(asked[:3])}" if asked else ""
         raise SpecError(f"no image {image_id[:80]!r} in this store{within}")
 

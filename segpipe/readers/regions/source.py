@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -16,7 +15,7 @@ from segpipe.geometry import Box
 from segpipe.readers.convert import Samples, as_pixels, stored_box
 from segpipe.readers.deadline import Deadline
 from segpipe.readers.planes import Extent
-from segpipe.readers.structure import corrupt, decoder_errors
+from segpipe.readers.structure import check_pixels, corrupt, decoder_errors
 from segpipe.records import Header, Pixels
 
 
@@ -136,12 +135,7 @@ class RegionSource(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def read(self, box: Box, level: int = 0) -> Pixels:
@@ -202,14 +196,7 @@ def check_size(header: Header, limits: RegionLimits) -> None:
     Raises:
         InputError: an image of no pixels, or of more than `max_pixels`.
     """
-    if not (header.height and header.width):
-        raise corrupt(f"a size of {header.height} x {header.width} pixels")
-    if header.height * header.width > limits.max_pixels:
-        raise InputError(
-            Reason.TOO_LARGE,
-            f"{header.height:,} x {header.width:,} pixels; the limit is {limits.max_pixels:,}"
-            " (max_pixels)",
-        )
+    check_pixels(header.shape, limits.max_pixels, "max_pixels")
 
 
 def check_memory(needed: int, what: str, limits: RegionLimits) -> None:

@@ -16,7 +16,6 @@ from segpipe.readers.regions.source import (
     RegionLimits,
     RegionSource,
     check_memory,
-    check_size,
 )
 from segpipe.readers.structure import truncated
 from segpipe.records import Header, Pixels
@@ -59,7 +58,6 @@ def open_whole(
             than `memory_bytes`.
     """
     header = inspect(file.file, file.size, _limits(limits))
-    check_size(header, limits)
     (plane or Plane()).within(Extent())
     needed = pixel_bytes(header) + file.size
     check_memory(

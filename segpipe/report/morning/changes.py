@@ -16,8 +16,9 @@ import pyarrow.dataset as ds
 
 from segpipe.errors import SegpipeError
 from segpipe.report.diff.image import diff_image
+from segpipe.report.image_row import image_row
 from segpipe.report.morning.candidates import Change, Floats, Seen
-from segpipe.store.snapshot import Row, Snapshot, is_truth
+from segpipe.store.snapshot import Snapshot, is_truth
 
 SHORTLIST = 24
 """Images whose masks are compared."""
@@ -67,7 +68,8 @@ def _compared(snapshot: Snapshot, shortlist: Iterable[Seen]) -> Iterator[Seen]:
     for image in shortlist:
         if image.before is None:
             continue
-        old, new = _row(snapshot, image, image.before), _row(snapshot, image, image.chunk_id)
+        old = image_row(snapshot, image.image_id, image.before)
+        new = image_row(snapshot, image.image_id, image.chunk_id)
         try:
             diff = diff_image(snapshot, snapshot, old, new)
         except (SegpipeError, OSError):
@@ -75,11 +77,3 @@ def _compared(snapshot: Snapshot, shortlist: Iterable[Seen]) -> Iterator[Seen]:
         change = Change(old["run_id"], len(diff.lost), len(diff.gained), len(diff.changed))
         if change.objects:
             yield replace(image, change=change)
-
-
-def _row(snapshot: Snapshot, image: Seen, chunk_id: str) -> Row:
-    rows = snapshot.of_chunks([chunk_id]).read(
-        "images", where=ds.field("image_id") == image.image_id
-    )
-    (row,) = rows.to_pylist()
-    return dict(row)

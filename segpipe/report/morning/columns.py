@@ -117,10 +117,7 @@ class ColumnCounts:
         none = np.array([0], np.int64)
         return {
             name: Histogram.sum(
-                "whole",
-                [found, Histogram("whole", none, none + max(0, self._images - found.total))]
-                if self._images > found.total
-                else [found],
+                "whole", [found, Histogram("whole", none, none + self._images - found.total)]
             )
             for name, found in self._counted.items()
         }

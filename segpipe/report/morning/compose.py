@@ -22,7 +22,7 @@ from segpipe.report.morning.record import About, Counts, FailureLine, Morning, R
 from segpipe.report.morning.runs import chunks_of, night_statistics, read_run, runs_at_work
 from segpipe.report.morning.statistics import NightStatistics
 from segpipe.report.morning.wording import alarm_sentence, legible, moment, percent, plural
-from segpipe.spec import Limits, Night, parse
+from segpipe.spec import Night, SegmentSpec, parse
 from segpipe.store.files import Files
 from segpipe.store.layout import run_file
 from segpipe.store.reports import write_report
@@ -49,6 +49,7 @@ def morning(snapshot: Snapshot, run_ids: Sequence[str], columns: Sequence[str] =
     if not run_ids:
         raise SpecError("a morning is of one run at least; none was given")
     records = [read_run(snapshot.files, run_id) for run_id in run_ids]
+    spec = parse(SegmentSpec, dict(records[-1].segment_spec), f"the spec of run {run_ids[-1]}")
     seed = int.from_bytes(hashlib.sha256("\n".join(run_ids).encode()).digest()[:4], "big")
     found = collect(snapshot, chunks_of(records), seed, columns, since=min(run_ids))
     at_work = runs_at_work(snapshot.files, records)
@@ -61,9 +62,7 @@ def morning(snapshot: Snapshot, run_ids: Sequence[str], columns: Sequence[str] =
     chosen = found.candidates.choose(
         tonight.objects_per_image.quantile(0.5), tonight.foreground.quantile(0.5), changed
     )
-    limits = _limits(records[-1])
     lines = [_line(record, record.run_id in at_work) for record in records]
-    classes = records[-1].segment_spec["model"].get("classes", ())
     counts, missing = _count(snapshot.files, records, tonight)
     return Morning(
         tonight=tonight,
@@ -77,7 +76,7 @@ def morning(snapshot: Snapshot, run_ids: Sequence[str], columns: Sequence[str] =
         missing=missing,
         alarms=tuple(_alarms(snapshot.files, records, lines, tonight, comparisons, found)),
         notes=tuple(_notes(at_work, tonight, earlier, found)),
-        cards=tuple(draw_cards(snapshot, chosen, tonight.model, classes, limits)),
+        cards=tuple(draw_cards(snapshot, chosen, tonight.model, spec.model.classes, spec.decoding)),
         per_image=found.per_image,
         columns=tuple(found.columns),
     )
@@ -100,13 +99,6 @@ def write_morning(files: Files, told: Morning) -> str:
     run_id = told.tonight.run_ids[-1]
     html, statistics = told.html().encode(), told.tonight.to_json().encode()
     return write_report(files, run_id, html, statistics)
-
-
-def _limits(record: RunRecord) -> Limits:
-    """What decoding an image may cost, one over the tile budget too."""
-    known = parse(Limits, dict(record.run_spec.get("limits") or {}), "the run's record")
-    most = (record.segment_spec.get("tiles") or {}).get("max_image_pixels", 0)
-    return known.model_copy(update={"max_pixels": max(known.max_pixels, most)})
 
 
 def _line(record: RunRecord, at_work: bool) -> RunLine:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from segpipe.report.display import is_dark
 from segpipe.report.morning.markup import Markup, join, name, tag
 from segpipe.report.morning.pictures import Card, Drawn
 from segpipe.report.morning.shapes import Shape, tags
@@ -124,22 +125,16 @@ def _switches() -> Iterator[Markup]:
 def _names(drawn: Drawn) -> Iterator[Markup]:
     for one in tags(drawn.shapes, *drawn.size):
         kinds = ["above" if one.above else "", "right" if one.right else ""]
-        kinds += ["wide" if one.wide else "", "light" if _is_dark(one.shape.colour) else ""]
+        dark = is_dark(bytes.fromhex(one.shape.colour[1:]))
+        kinds += ["wide" if one.wide else "", "light" if dark else ""]
         place = f"left:{100 * one.x:.2f}%;top:{100 * one.y:.2f}%;--own:{one.shape.colour}"
         yield tag("span", legible(one.text, 40), class_=" ".join(filter(None, kinds)), style=place)
-
-
-def _is_dark(colour: str) -> bool:
-    """Whether black text on it would be hard to read."""
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return 0.299 * red + 0.587 * green + 0.114 * blue <= 110
 
 
 def _legend(drawn: Drawn) -> Markup | None:
     """All objects by name, also those without room for one; classes and their shares."""
     if drawn.legend:
-        rows = (_entry(colour, one, percent(share)) for one, colour, share in drawn.legend)
-        return tag("ul", rows, class_="legend")
+        return legend_line(drawn)
     if drawn.painted:
         more = f"{plural(drawn.painted, 'object')}: too many to be named one by one."
         return tag("p", more, class_="hint")

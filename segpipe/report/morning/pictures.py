@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.dataset as ds
 from PIL import Image
 
 from segpipe.errors import InputError, Reason, SegpipeError
@@ -24,12 +23,13 @@ from segpipe.provenance.redact import redact_url
 from segpipe.readers import Reader
 from segpipe.records import Pixels
 from segpipe.report.display import class_colours, display
+from segpipe.report.image_row import image_row
 from segpipe.report.morning.candidates import Seen
 from segpipe.report.morning.shapes import MAX_SHAPES, Shape, hex_colour, shapes
 from segpipe.report.overlay import outlined
 from segpipe.report.picture import read_again
 from segpipe.spec import Limits
-from segpipe.store.snapshot import Row, Snapshot
+from segpipe.store.snapshot import Snapshot
 
 MAX_SIDE = 800
 """Pixels of a picture."""
@@ -123,7 +123,7 @@ def _draw(snapshot: Snapshot, reader: Reader, card: Card, classes: Sequence[str]
     image = card.image
     if image.reason in _UNTOUCHED:
         return replace(card, problem="not read again")
-    row = _row(snapshot, image)
+    row = image_row(snapshot, image.image_id, image.chunk_id)
     source = read_again(reader, row)
     if image.reason is not None:
         return replace(card, drawn=_plain(source.pixels))
@@ -164,14 +164,6 @@ def _legend(
         for count, index in ranked
         if index
     )[:MAX_LEGEND]
-
-
-def _row(snapshot: Snapshot, image: Seen) -> Row:
-    rows = snapshot.of_chunks([image.chunk_id]).read(
-        "images", where=ds.field("image_id") == image.image_id
-    )
-    (row,) = rows.to_pylist()
-    return dict(row)
 
 
 def _encode(picture: Image.Image) -> bytes:
