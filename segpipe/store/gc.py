@@ -42,7 +42,13 @@ def find_garbage(files: Files, grace_seconds: float = GRACE_SECONDS) -> Iterator
     """What may be removed: unreferenced, not touched for `grace_seconds`, of no live run."""
     now = storage_time(files)
     live = live_runs(files, now)
-    left = (_attempts(files, live), _compactions(files), _plans(files, live), _temporary(files))
+    left = (
+        _attempts(files, live),
+        _compactions(files),
+        _units(files),
+        _plans(files, live),
+        _temporary(files),
+    )
     yield from _untouched(files, chain.from_iterable(left), now, grace_seconds)
 
 
@@ -110,6 +116,12 @@ def _compactions(files: Files) -> Iterator[tuple[str, tuple[str, ...]]]:
         folder = f"{layout.COMPACTED}/{name}"
         if not name.endswith(".json") and folder not in folders:
             yield "unfinished compaction", (f"{folder}/ticket", folder)
+
+
+def _units(files: Files) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Parts of images whose chunk was not committed since, or by others."""
+    for key in sorted(files.names(layout.UNITS)):
+        yield "parts of a large image that are kept no longer", (layout.units_folder(key),)
 
 
 def _plans(files: Files, live: set[str]) -> Iterator[tuple[str, tuple[str, ...]]]:

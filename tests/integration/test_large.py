@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from scipy import ndimage
 
 from segpipe.batching import Capacity
 from segpipe.large.cut import halo_for
@@ -22,83 +20,18 @@ from segpipe.masks.paint import from_label_image, unpaint
 from segpipe.measure.matching import match
 from segpipe.measure.properties import measure_objects
 from segpipe.pipeline import Care, Unfinished, begin_chunk, process_chunk
-from segpipe.readers import list_collection
-from segpipe.records import Chunk, DecodedImage, Header, Segmentation
-from segpipe.segmenters.base import DeviceMemoryError, Footprint, View
+from segpipe.records import DecodedImage, Header, Segmentation
 from segpipe.segmenters.build import build
 from segpipe.segmenters.catalog import resolve_model
-from segpipe.segmenters.splitting import classes_of, regions_of
-from segpipe.spec import Limits, RangeScaling, Tiles
+from segpipe.spec import Tiles
 from segpipe.store import Snapshot, create_store
 from segpipe.store.fsck import check_store
-from tests.generated import SPEC
-
-SIDE, HALO = 128, 32
-TILES = Tiles(side=SIDE, halo=HALO, max_image_pixels=1 << 31)
+from tests.parts import HALO, SIDE, Parts, chunk_in, keep, scene
 
 
 def decoded(pixels: np.ndarray) -> DecodedImage:
     height, width, channels = pixels.shape
     return DecodedImage(pixels, Header(height, width, channels, pixels.dtype.name, "png", ""), "")
-
-
-class Parts:
-    """Bright connected pixels are objects; their classes are their grey values, if `semantic`."""
-
-    scaling = RangeScaling()
-    min_area = 1
-
-    def __init__(self, semantic: bool = False, most: int = 4, tiles: Tiles | None = TILES) -> None:
-        task = "semantic" if semantic else "instances"
-        model = SPEC.model.model_copy(
-            update={"task": task, "classes": ("background", "one", "two")}
-        )
-        limits = Limits(max_pixels=SIDE * SIDE)
-        changed = {"model": model, "limits": limits, "batch_images": 4, "tiles": tiles}
-        self.spec = SPEC.model_copy(update=changed)
-        self.most = most
-        self.views: list[View] = []
-
-    def footprint(self, header: Header) -> Footprint:
-        pixels = header.height * header.width
-        return Footprint(pixels, pixels, pixels, pixels)
-
-    def prepare(self, image: DecodedImage) -> np.ndarray:
-        return self.prepare_part(image, View(0, 255))
-
-    def prepare_part(self, part: DecodedImage, view: View) -> np.ndarray:
-        self.views.append(view)
-        return (part.pixels[..., 0] - view.low) / max(1.0, view.high - view.low)
-
-    def part_footprint(self, header: Header, magnification: float) -> Footprint:
-        assert self.spec.tiles
-        assert max(header.shape) * magnification <= max(192, self.spec.tiles.side)
-        return self.footprint(header)
-
-    def magnification(self, areas: np.ndarray) -> float:
-        return 2.0 if len(areas) and np.median(areas) < 12 else 1.0
-
-    def forward(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
-        assert len({one.shape for one in batch}) == 1
-        if len(batch) > self.most:
-            raise DeviceMemoryError("too many")
-        return list(batch)
-
-    def finish(self, raw: np.ndarray, image: DecodedImage) -> Segmentation:
-        assert raw.shape == image.header.shape
-        if self.spec.model.task == "semantic":
-            semantic, sure = self.classes(raw, image.header.shape)
-            labels, scores, class_ids = regions_of(semantic, sure, self.min_area)
-            return Segmentation(labels, scores, class_ids, semantic=semantic)
-        labels, count = ndimage.label(raw > 0.25)
-        return Segmentation(
-            labels.astype(np.uint32), np.full(count, 0.5, np.float32), np.ones(count, np.int32)
-        )
-
-    def classes(self, raw: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        assert raw.shape == shape
-        maps = np.stack([1 - raw, raw * (raw > 0.7), raw * (raw <= 0.7)]).astype(np.float32)
-        return classes_of(maps, 0.4)
 
 
 class Result:
@@ -114,15 +47,6 @@ class Result:
         assert not list(check_store(self.snapshot.files))
 
 
-def chunk_in(folder: Path, segmenter: Parts) -> Chunk:
-    return Chunk(segmenter.spec.spec_id, tuple(list_collection(str(folder / "images"))))
-
-
-def keep(folder: Path, pixels: np.ndarray, name: str = "one.tif") -> None:
-    (folder / "images").mkdir(exist_ok=True)
-    tifffile.imwrite(folder / "images" / name, pixels.squeeze(2), tile=(64, 64), compression="zlib")
-
-
 def segment(folder: Path, segmenter: Parts, pixels: np.ndarray) -> Result:
     keep(folder, pixels)
     files = create_store(folder / "store")
@@ -135,21 +59,6 @@ def whole(segmenter: Parts, pixels: np.ndarray) -> Segmentation:
     image = decoded(pixels)
     (raw,) = segmenter.forward([segmenter.prepare(image)])
     return segmenter.finish(raw, image)
-
-
-def scene(seed: int, shape: tuple[int, int], largest: int) -> np.ndarray:
-    """Rectangles anywhere, on borders and corners of parts too; the first and last pixel tell the
-    range of the values.
-    """
-    rng = np.random.default_rng(seed)
-    pixels = np.zeros((*shape, 1), np.uint8)
-    for _ in range(rng.integers(1, 60)):
-        y, x = rng.integers(0, shape[0]), rng.integers(0, shape[1])
-        height, width = rng.integers(1, largest + 1, 2)
-        free = pixels[max(0, y - 1) : y + height + 1, max(0, x - 1) : x + width + 1]
-        if not free.any():
-            pixels[y : y + height, x : x + width] = 255
-    return pixels
 
 
 def parts_of(labels: np.ndarray) -> set[tuple]:
