@@ -15,8 +15,8 @@ from segpipe.errors import InputError, Reason
 from segpipe.geometry import Box
 from segpipe.readers.convert import Samples
 from segpipe.readers.deadline import Deadline
+from segpipe.readers.ome_xml import micrometres
 from segpipe.readers.planes import MAX_CHANNELS, Extent, Plane
-from segpipe.readers.regions.ome_xml import micrometres
 from segpipe.readers.regions.recent import Recent
 from segpipe.readers.regions.source import (
     About,
@@ -154,13 +154,14 @@ def open_ome_zarr(path: str, plane: Plane | None, limits: RegionLimits, name: st
         format="ome-zarr",
         decoder=f"imagecodecs {imagecodecs.__version__}",
         n_frames=extent.z * extent.t,
+        pixel_size_um=image.pixel_size_um,
     )
     check_size(header, limits)
     for dataset in image.datasets:
         check_memory(dataset.layout.chunk_bytes, "decoding a chunk", limits)
     levels = tuple(Level.of(shape, header.shape) for shape in shapes)
     any_channels = chosen.c is not None
-    about = About(header, levels, extent, image.pixel_size_um, None, any_channels)
+    about = About(header, levels, extent, any_channels=any_channels)
     return OmeZarrSource(folder, image, Plane(chosen.z, chosen.t, channels), about, limits, name)
 
 

@@ -87,12 +87,10 @@ def _about(slide: openslide.OpenSlide, decoder: str) -> About:
     shapes = [(height, width) for width, height in slide.level_dimensions]
     if not shapes or 0 in shapes[-1]:
         raise corrupt(f"a slide with levels of {shapes}")
-    header = Header(*shapes[0], 3, "uint8", "slide", decoder)
-    return About(
-        header,
-        tuple(Level.of(shape, shapes[0]) for shape in shapes),
-        pixel_size_um=_pixel_size(slide.properties),
+    header = Header(
+        *shapes[0], 3, "uint8", "slide", decoder, pixel_size_um=_pixel_size(slide.properties)
     )
+    return About(header, tuple(Level.of(shape, shapes[0]) for shape in shapes))
 
 
 def _pixel_size(properties: Any) -> tuple[float, float] | None:

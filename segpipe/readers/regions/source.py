@@ -82,7 +82,6 @@ class About:
             for by number.
         levels: level 0 first, each smaller than the one before.
         extent: planes of the file, of which this image is one.
-        pixel_size_um: (y, x) micrometres, of level 0; None where the file does not say.
         georeference: None where there is none.
         any_channels: the channels were chosen by number.
     """
@@ -90,7 +89,6 @@ class About:
     header: Header
     levels: tuple[Level, ...]
     extent: Extent = field(default_factory=Extent)
-    pixel_size_um: tuple[float, float] | None = None
     georeference: Georeference | None = None
     any_channels: bool = False
 
@@ -125,7 +123,8 @@ class RegionSource(ABC):
 
     @property
     def pixel_size_um(self) -> tuple[float, float] | None:
-        return self.about.pixel_size_um
+        """(y, x) micrometres, of level 0; None where the file does not say."""
+        return self.header.pixel_size_um
 
     @property
     def georeference(self) -> Georeference | None:
