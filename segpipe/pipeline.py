@@ -139,7 +139,7 @@ def _attempt(
 
             ceilings = capacity.ceilings.of(entry.header.shape for entry in entries)
             with clock.stage("commit"):
-                changed = {ref.image_id for ref in chunk.images if not reader.unchanged(ref)}
+                changed = reader.changed(chunk.images)
                 commit = tables.commit(changed, clock.seconds(), ceilings)
         own = commit.attempt == attempt.name
         return replace(commit, seconds=clock.seconds()) if own else commit
@@ -162,7 +162,7 @@ def _survey(chunk: Chunk, job: _Job) -> tuple[list[Entry], list[Failure]]:
             if job.care.careful:
                 job.attempt.leave_crumb(index)
             header = job.reader.header(ref)
-            cost = image_cost(header, ref.size_bytes, job.segmenter.footprint(header))
+            cost = image_cost(header, job.reader.held_bytes(ref), job.segmenter.footprint(header))
             job.capacity.budget.check(cost)
             entries.append(Entry(index, ref, header, cost))
         except InputError as error:

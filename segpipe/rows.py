@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from segpipe.errors import InputError
+from segpipe.measure.physical import in_micrometres
 from segpipe.object_rows import ObjectRows
 from segpipe.records import Chunk, Commit, DecodedImage, Header, ImageRef, Segmentation
 from segpipe.schema import IMAGES
@@ -83,7 +84,8 @@ class ChunkTables:
             "mask_index": self._masks.append(planes),
         }
         keys = {**self._keys, "image_id": ref.image_id}
-        self._objects.add({**keys, **place}, segmentation, measures)
+        known = in_micrometres(measures, image.header.pixel_size_um)
+        self._objects.add({**keys, **place}, segmentation, {**measures, **known})
         self._images[ref.image_id] = {
             **self._about(ref, image.header),
             **place,
@@ -139,6 +141,8 @@ class ChunkTables:
         }
         if header is not None:
             row |= {name: getattr(header, name) for name in _HEADER_COLUMNS}
+            y, x = header.pixel_size_um or (None, None)
+            row |= {"pixel_size_y_um": y, "pixel_size_x_um": x}
         return row
 
 

@@ -23,15 +23,18 @@ _MICROMETRES = {
     "meter": 1e6, "inch": 25_400.0,
 }  # fmt: skip
 """Unit, as OME-XML or OME-Zarr writes it -> micrometres."""
+_SMALLEST, _LARGEST = 1e-9, 1e9
 _ORDERS = {"XYZCT": "zct", "XYZTC": "ztc", "XYCTZ": "ctz", "XYCZT": "czt", "XYTCZ": "tcz",
            "XYTZC": "tzc"}  # fmt: skip
 
 
 def micrometres(size: float, unit: str) -> float | None:
-    """A length in micrometres; None where it is none: no unit of length, or not positive."""
-    factor = _MICROMETRES.get(unit)
-    length = size * factor if factor else 0.0
-    return length if math.isfinite(length) and length > 0 else None
+    """A length in micrometres; None where it is none: no unit of length, or nothing that a pixel has.
+
+    That is a femtometre to a kilometre: areas and sums of such lengths are numbers, too.
+    """
+    length = size * _MICROMETRES.get(unit, math.nan)
+    return length if _SMALLEST <= length <= _LARGEST else None
 
 
 @dataclass(frozen=True, slots=True)

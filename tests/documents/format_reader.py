@@ -72,8 +72,8 @@ class StoreByThePage:
         self._columns = {table: columns_of(page, table) for table in ("images", "objects")}
         marker = json.loads((root / "segpipe.json").read_text())
         assert marker["program"] == "segpipe"
-        assert marker["format_version"] in (1, 2, 3), "a version that this page does not know"
-        self._raised = marker["format_version"] < 3 or "raised_from" in marker
+        assert marker["format_version"] in (1, 2, 3, 4), "a version that this page does not know"
+        self._raised = marker["format_version"] < 4 or "raised_from" in marker
         forgetting = [json.loads(path.read_text()) for path in root.glob("forgetting/[!.]*.json")]
         self.hidden = {chunk for one in forgetting for chunk in one["chunks"]}
         self._compaction = self._newest_compaction()

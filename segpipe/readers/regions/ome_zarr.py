@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -26,9 +26,9 @@ from segpipe.readers.regions.source import (
     check_memory,
     check_size,
 )
-from segpipe.readers.regions.zarr_chunks import ZarrFolder
+from segpipe.readers.regions.zarr_chunks import ZarrFolder, chunk_file
 from segpipe.readers.regions.zarr_layout import ArrayLayout, array_layout
-from segpipe.readers.structure import corrupt
+from segpipe.readers.structure import bounded, corrupt
 from segpipe.records import Header
 
 _MAX_LEVELS = 64
@@ -42,6 +42,11 @@ class _Dataset:
     path: str
     layout: ArrayLayout
 
+    @property
+    def plane_grid(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """(height, width) of the level, and of a chunk."""
+        return self.layout.shape[-2:], self.layout.chunk[-2:]
+
 
 @dataclass(frozen=True, slots=True)
 class _Multiscale:
@@ -50,6 +55,7 @@ class _Multiscale:
     Attributes:
         axes: one letter for each, the last two are `y` and `x`.
         scale: of level 0, by axis; empty where there is none.
+        metadata: names of the files that say so.
         units: by axis, empty where there is none.
     """
 
@@ -57,6 +63,7 @@ class _Multiscale:
     units: tuple[str, ...]
     scale: tuple[float, ...]
     datasets: tuple[_Dataset, ...]
+    metadata: tuple[str, ...]
 
     def size(self, axis: str) -> int:
         place = self.axes.find(axis)
@@ -89,6 +96,31 @@ class OmeZarrSource(RegionSource):
     def close(self) -> None:
         self._recent.clear()
 
+    def files(self) -> Iterator[str]:
+        """What is read for level 0 of the plane, as far as it is there, sorted by the bytes of the
+        names: metadata, and the files of chunks, each once.
+
+        Raises:
+            InputError: it has more chunks than are walked; some of it leads out of the folder.
+        """
+        first = self._image.datasets[0]
+        chunks = (chunk_file(first.path, first.layout, place) for place in self._places(first))
+        names = {*self._image.metadata, *chunks}
+        return self._folder.present(sorted(names, key=os.fsencode))
+
+    def open_file(self, name: str) -> tuple[BinaryIO, int]:
+        """One of `files`, and its size in bytes."""
+        return self._folder.open(name)
+
+    def _places(self, dataset: _Dataset) -> Iterator[tuple[int, ...]]:
+        rows, columns = (
+            range(-(-size // part)) for size, part in zip(*dataset.plane_grid, strict=True)
+        )
+        channels = self._plane.c or ()
+        bounded(len(rows) * len(columns) * len(channels), "chunks in a plane")
+        for channel, row, column in product(channels, rows, columns):
+            yield self._place(dataset, channel, row, column)[0]
+
     def _samples(self, box: Box, level: int, deadline: Deadline) -> Samples:
         dataset = self._image.datasets[level]
         dtype = dataset.layout.packing.dtype.newbyteorder("=")
@@ -108,17 +140,23 @@ class OmeZarrSource(RegionSource):
 
     def _chunk(self, dataset: _Dataset, channel: int, row: int, column: int) -> Samples:
         """(h, w) of the chunk at `row` and `column`, of the chosen plane."""
+        place, inner = self._place(dataset, channel, row, column)
+        make = partial(self._folder.chunk, dataset.path, dataset.layout, place)
+        chunk = self._recent.get((dataset.path, place), make)
+        part: Samples = chunk[inner]
+        return part
+
+    def _place(
+        self, dataset: _Dataset, channel: int, row: int, column: int
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """(place of the chunk, counted in chunks, place of the plane in it)."""
         index = {"t": self._plane.t, "z": self._plane.z, "c": channel}
         outer = [
             divmod(index[axis], size)
             for axis, size in zip(self._image.axes, dataset.layout.chunk, strict=True)
             if axis in index
         ]
-        place = (*(chunk for chunk, _ in outer), row, column)
-        make = partial(self._folder.chunk, dataset.path, dataset.layout, place)
-        chunk = self._recent.get((dataset.path, place), make)
-        part: Samples = chunk[tuple(inner for _, inner in outer)]
-        return part
+        return (*(chunk for chunk, _ in outer), row, column), tuple(inner for _, inner in outer)
 
 
 def open_ome_zarr(path: str, plane: Plane | None, limits: RegionLimits, name: str) -> OmeZarrSource:
@@ -192,7 +230,9 @@ def _multiscale(folder: ZarrFolder, zarr_format: int) -> _Multiscale:
         _scale(listed[0].get("coordinateTransformations"), len(axes)),
         _scale(found[0].get("coordinateTransformations"), len(axes)),
     )
-    return _Multiscale(axes, units, scale, datasets)
+    root, below = ("zarr.json", "zarr.json") if zarr_format == 3 else (".zattrs", ".zarray")
+    metadata = (root, *(f"{one.path}/{below}" for one in datasets))
+    return _Multiscale(axes, units, scale, datasets, metadata)
 
 
 def _axes(raw: object) -> tuple[str, tuple[str, ...]]:

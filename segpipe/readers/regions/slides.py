@@ -12,6 +12,7 @@ from segpipe.errors import InputError, Reason
 from segpipe.geometry import Box
 from segpipe.readers.convert import Samples
 from segpipe.readers.deadline import Deadline
+from segpipe.readers.ome_xml import micrometres
 from segpipe.readers.planes import Extent, Plane
 from segpipe.readers.regions.source import (
     About,
@@ -95,10 +96,11 @@ def _about(slide: openslide.OpenSlide, decoder: str) -> About:
 
 def _pixel_size(properties: Any) -> tuple[float, float] | None:
     try:
-        y, x = (float(properties[f"openslide.mpp-{axis}"]) for axis in "yx")
+        sizes = (float(properties[f"openslide.mpp-{axis}"]) for axis in "yx")
+        y, x = (micrometres(size, "um") for size in sizes)
     except (KeyError, ValueError):
         return None
-    return (y, x) if y > 0 and x > 0 and np.isfinite((y, x)).all() else None
+    return (y, x) if y and x else None
 
 
 def _openslide() -> Any:
