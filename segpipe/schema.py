@@ -59,7 +59,12 @@ IMAGES = (
     Column("format", pa.string(), "", "container format, by content"),
     Column("decoder", pa.string(), "", "library and version that read the pixels"),
     Column("orientation", pa.int32(), "", "EXIF orientation found and applied, 1 to 8"),
-    Column("n_frames", pa.int32(), "", "frames or pages in the file; the first is used, or the one in the uri"),
+    Column(
+        "n_frames",
+        pa.int32(),
+        "",
+        "frames or pages in the file; the first is used, or the uri's",
+    ),
     Column(
         "pixel_size_y_um",
         pa.float64(),

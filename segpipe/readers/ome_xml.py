@@ -29,7 +29,7 @@ _ORDERS = {"XYZCT": "zct", "XYZTC": "ztc", "XYCTZ": "ctz", "XYCZT": "czt", "XYTC
 
 
 def micrometres(size: float, unit: str) -> float | None:
-    """A length in micrometres; None where it is none: no unit of length, or nothing that a pixel has.
+    """A length in micrometres; None where it has no unit of length, or is none of a pixel.
 
     That is a femtometre to a kilometre: areas and sums of such lengths are numbers, too.
     """
