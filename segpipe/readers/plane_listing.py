@@ -34,7 +34,7 @@ def plane_entries(source: str, channels: tuple[int, ...] | None = None) -> Itera
     for ref in listing:
         entry = _entry(ref.uri.partition("#")[0])
         extent = _extent(ref, places)
-        if extent is None or (extent == Extent() and channels is None):
+        if extent is None or (extent == Extent() and channels in (None, (0,))):
             yield entry
             continue
         if channels is None and extent.c not in (1, 3):
