@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from segpipe.errors import InputError
-from segpipe.measure.physical import in_micrometres
 from segpipe.object_rows import ObjectRows
 from segpipe.records import Chunk, Commit, DecodedImage, Header, ImageRef, Segmentation
 from segpipe.schema import IMAGES
@@ -84,8 +83,7 @@ class ChunkTables:
             "mask_index": self._masks.append(planes),
         }
         keys = {**self._keys, "image_id": ref.image_id}
-        known = in_micrometres(measures, image.header.pixel_size_um)
-        self._objects.add({**keys, **place}, segmentation, {**measures, **known})
+        self._objects.add({**keys, **place}, segmentation, measures, image.header.pixel_size_um)
         self._images[ref.image_id] = {
             **self._about(ref, image.header),
             **place,

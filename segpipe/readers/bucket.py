@@ -124,9 +124,8 @@ def _refused(bucket: str, found: _Unlisted, root: str) -> ImageRef:
 
 
 def _ome_zarr(key: str, prefix: str) -> str | None:
-    """The key of the outermost OME-Zarr, by name, that an object below `prefix` is in."""
-    begin = len(prefix)
-    end = key.find(f"{OME_ZARR}/", begin)
+    """The key of the outermost OME-Zarr, by name, that an object at or below `prefix` is in."""
+    end = key.find(f"{OME_ZARR}/", max(0, len(prefix) - len(OME_ZARR)))
     return key[: end + len(OME_ZARR)] if end >= 0 else None
 
 
