@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ MAX_METADATA = 16 << 20
 _IMAGE = b'"multiscales"'
 _GROUPS = (b'"plate"', b'"well"', b'"bioformats2raw.layout"', b'"series"')
 """What the metadata of folders names that hold images, and are none."""
+_OF_OTHERS = b'"consolidated_metadata"'
+"""Behind this is what the folders in a folder say, so that what is named may be one of them."""
 OME_ZARR = ".ome.zarr"
 """What a folder is called that is to be an image, whatever is in it."""
 _LABELS = b"labels"
@@ -32,7 +35,7 @@ def is_ome_zarr(folder: str) -> bool:
 
     It is looked for as text: whoever lists has no use for what else is in it.
     """
-    return any(_IMAGE in text for text in _metadata(folder))
+    return any(map(_names_an_image, _metadata(folder)))
 
 
 def is_listed_whole(folder: str) -> bool:
@@ -42,7 +45,7 @@ def is_listed_whole(folder: str) -> bool:
     images: reading it tells what is wrong with it.
     """
     texts = list(_metadata(folder))
-    if any(_IMAGE in text for text in texts):
+    if any(map(_names_an_image, texts)):
         return True
     named = folder.rstrip("/").lower().endswith(OME_ZARR)
     return named and not any(word in text for text in texts for word in _GROUPS)
@@ -83,6 +86,19 @@ def local_ref(path: str, shown: str, uri: str | None = None) -> ImageRef:
     if ref.refused is Reason.NOT_A_FILE and os.path.isdir(path) and is_listed_whole(path):  # noqa: PTH112
         return folder_ref(path, shown, uri)
     return ref
+
+
+def _names_an_image(text: bytes) -> bool:
+    if _IMAGE not in text or not any(word in text for word in (*_GROUPS, _OF_OTHERS)):
+        return _IMAGE in text
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return True  # reading it tells that it is damaged
+    if isinstance(found, dict) and found.get("zarr_format") == 3:
+        attributes = found.get("attributes")
+        found = attributes.get("ome") if isinstance(attributes, dict) else None
+    return isinstance(found, dict) and "multiscales" in found
 
 
 def no_image() -> InputError:

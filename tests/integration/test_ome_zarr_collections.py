@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from PIL import Image
 
 from segpipe.errors import InputError, Reason, SpecError
@@ -101,6 +102,18 @@ def test_a_plate_is_no_image_and_its_fields_are(tmp_path: Path) -> None:
     (plate / "A" / "1" / ".zattrs").write_text('{"well": {"images": []}}')
     for source in (tmp_path / "in", plate):
         assert [path[-5:] for path in paths(source)] == ["A/1/0"]
+
+
+def test_a_group_whose_metadata_repeats_that_of_its_images_is_no_image(tmp_path: Path) -> None:
+    group = zarr.create_group(tmp_path / "in" / "plate.zarr", zarr_format=3)
+    group.create_group("A/1")
+    group.attrs["ome"] = {"version": "0.5", "plate": {"wells": []}}
+    grey_zarr(tmp_path / "in" / "plate.zarr" / "A" / "1" / "0", "zstd_3")
+    zarr.consolidate_metadata(tmp_path / "in" / "plate.zarr")
+    assert b'"multiscales"' in (tmp_path / "in" / "plate.zarr" / "zarr.json").read_bytes()
+    assert paths(tmp_path / "in") == ["plate.zarr/A/1/0"]
+    zarr.consolidate_metadata(tmp_path / "in" / "plate.zarr" / "A" / "1" / "0")
+    assert paths(tmp_path / "in") == ["plate.zarr/A/1/0"]
 
 
 def test_what_is_called_an_ome_zarr_and_is_none_ends_with_a_reason(tmp_path: Path) -> None:
