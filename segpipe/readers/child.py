@@ -90,7 +90,7 @@ def _decoded_plane(address: Address, data: bytes, limits: Limits) -> Decoded:
     with (
         decoder_errors(),
         open_address(data, address, limits) as source,
-        _memory(memory_budget(source.header, len(data))),
+        _memory(memory_budget(source.header, len(data)) + source.held_bytes),
     ):
         return decode_plane(source)
 

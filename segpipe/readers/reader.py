@@ -28,7 +28,6 @@ from segpipe.readers.whole_plane import (
     decode_plane,
     open_file_plane,
     open_folder,
-    region_limits,
     unnamed_errors,
 )
 from segpipe.records import DecodedImage, Header, ImageRef
@@ -167,13 +166,16 @@ class Reader:
         return changed
 
     def held_bytes(self, ref: ImageRef) -> int:
-        """What reading it holds besides pixels: a file, or the parts that a plane is made of."""
-        try:
-            address = _address(ref)
-        except InputError:
-            return 0
-        most = ref.size_bytes if address is None else region_limits(self._limits).memory_bytes
-        return min(ref.size_bytes, most)
+        """What reading it holds besides pixels: a file, or the chunks that a plane is in.
+
+        Raises:
+            InputError: as `header`.
+        """
+        address = _address(ref)
+        if address is None or (address.folder is None and self._isolated is not None):
+            return ref.size_bytes
+        with self._plane(ref, address) as source:
+            return source.held_bytes
 
     def _bytes(self, ref: ImageRef) -> bytes:
         with decoder_errors(), self._open(ref) as (file, size):

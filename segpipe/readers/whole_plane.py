@@ -12,21 +12,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
+import numpy as np
+
 from segpipe.errors import InputError, Reason
 from segpipe.geometry import Box
-from segpipe.readers.decode import Decoded
+from segpipe.readers.deadline import Deadline
+from segpipe.readers.decode import Decoded, pixel_bytes
 from segpipe.readers.planes import Plane, parse_plane, split_plane
 from segpipe.readers.regions.ome_zarr import OmeZarrSource, open_ome_zarr
 from segpipe.readers.regions.opening import open_content
 from segpipe.readers.regions.shared_file import SharedFile
 from segpipe.readers.regions.source import RegionLimits, RegionSource
+from segpipe.readers.structure import bounded
 from segpipe.readers.zarr_folder import folder_of, is_ome_zarr, no_image
-from segpipe.records import Header, ImageRef
+from segpipe.records import Header, ImageRef, Pixels
 from segpipe.spec import Limits
-
-_LARGEST_PIXEL = 24
-"""Bytes: three channels of float64."""
-_LEAST_MEMORY = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +70,10 @@ class Address:
 
 
 def region_limits(limits: Limits) -> RegionLimits:
-    """Room for any image of `max_pixels`, and for the chunks or tiles that are kept meanwhile."""
+    """Those of a run; one chunk, strip or tile may take as much memory as it may anywhere."""
     return RegionLimits(
         max_pixels=limits.max_pixels,
         max_file_bytes=limits.max_file_bytes,
-        memory_bytes=max(_LEAST_MEMORY, _LARGEST_PIXEL * limits.max_pixels),
         decode_seconds=limits.decode_seconds,
     )
 
@@ -83,13 +82,15 @@ def region_limits(limits: Limits) -> RegionLimits:
 def open_folder(address: Address, limits: Limits) -> Iterator[OmeZarrSource]:
     """
     Raises:
-        InputError: as `regions.open_regions`; or it has neither 1 channel nor 3.
+        InputError: as `regions.open_regions`; it has neither 1 channel nor 3, or is in more chunks
+            than are walked.
     """
     assert address.folder is not None
     if not is_ome_zarr(address.folder):
         raise no_image()
     about = address.folder, address.plane, region_limits(limits), address.name
     with open_ome_zarr(*about) as source:
+        bounded(source.n_chunks, "chunks in a plane")
         _check_channels(source)
         yield source
 
@@ -117,13 +118,23 @@ def open_address(data: bytes, address: Address, limits: Limits) -> Iterator[Regi
 
 
 def decode_plane(source: RegionSource) -> Decoded:
-    """All of its pixels.
+    """All of its pixels, in bands where they are more than one region may have.
 
     Raises:
         InputError: truncated, corrupt, or over `decode_seconds`.
     """
-    header = source.header
-    pixels, n_nonfinite = source.region(Box(0, 0, *header.shape))
+    header, limits = source.header, source.limits
+    deadline = Deadline(limits.decode_seconds)
+    rows = max(1, limits.memory_bytes * header.height // pixel_bytes(header))
+    if rows >= header.height:
+        return Decoded(header, *source.region(Box(0, 0, *header.shape)))
+    pixels: Pixels = np.empty((*header.shape, header.channels), header.dtype)
+    n_nonfinite = 0
+    for y0 in range(0, header.height, rows):
+        deadline.check()
+        y1 = min(y0 + rows, header.height)
+        pixels[y0:y1], count = source.region(Box(y0, 0, y1, header.width))
+        n_nonfinite += count
     return Decoded(header, pixels, n_nonfinite)
 
 

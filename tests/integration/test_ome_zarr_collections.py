@@ -18,11 +18,13 @@ import tifffile
 import zarr
 from PIL import Image
 
-from segpipe.errors import InputError, Reason, SpecError
+from segpipe.errors import BudgetError, InputError, Reason, SpecError
 from segpipe.pipeline import Care, process_chunk
 from segpipe.planner import write_plans
 from segpipe.query import query
 from segpipe.readers import Listing, Reader, list_collection
+from segpipe.readers.regions import RegionLimits, open_regions
+from segpipe.readers.whole_plane import decode_plane
 from segpipe.records import Chunk, ImageRef
 from segpipe.spec import Limits, RunSpec
 from segpipe.store import Snapshot, create_store
@@ -548,3 +550,32 @@ def test_an_ome_zarr_is_listed_anew_each_time(tmp_path: Path) -> None:
     (after,) = listing
     assert before.etag != after.etag
     assert Chunk(SPEC.spec_id, (before,)).chunk_id != Chunk(SPEC.spec_id, (after,)).chunk_id
+
+
+def test_what_is_held_beside_the_pixels_is_chunks_and_not_the_folder(tmp_path: Path) -> None:
+    ome_zarr(tmp_path / "a.ome.zarr", "plain_3", stack(depth=9, times=9))
+    (ref,) = list_collection(f"{tmp_path}/a.ome.zarr#c=0")
+    chunk = 2 * 32 * 32 * 2
+    with Reader(Limits()) as reader:
+        assert reader.held_bytes(ref) == 3 * 4 * chunk + chunk
+        assert reader.held_bytes(ref) < ref.size_bytes // 10
+    png = ImageRef("file:///a.png", "a.png", 1234, 0)
+    with Reader(Limits()) as reader:
+        assert reader.held_bytes(png) == 1234
+
+
+@pytest.mark.parametrize("memory", [1 << 30, 9_000, 300])
+def test_a_plane_that_is_more_than_a_region_is_read_in_bands(tmp_path: Path, memory: int) -> None:
+    values = np.where(stack() % 7, stack(), np.nan).astype(np.float32)
+    data = ome_zarr(tmp_path / "a.ome.zarr", "plain_3", values)
+    limits = RegionLimits(memory_bytes=1 << 30)
+    (ref,) = list_collection(f"{tmp_path}/a.ome.zarr#c=1")
+    with open_regions(ref, limits) as source:
+        source.limits = RegionLimits(memory_bytes=memory)
+        if memory < 4 * SHAPE[1]:
+            with pytest.raises(BudgetError):
+                decode_plane(source)
+            return
+        decoded = decode_plane(source)
+    assert decoded.n_nonfinite == np.count_nonzero(np.isnan(data[0, 1, 0])) > 0
+    np.testing.assert_array_equal(decoded.pixels[..., 0], np.nan_to_num(data[0, 1, 0]))

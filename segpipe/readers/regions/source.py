@@ -141,6 +141,13 @@ class RegionSource(ABC):
     ) -> None:
         self.close()
 
+    @property
+    def held_bytes(self) -> int:
+        """What reading all of level 0 holds at a time besides its pixels, where that is known to be
+        more than the parts that they are made of.
+        """
+        return 0
+
     def read(self, box: Box, level: int = 0) -> Pixels:
         """(h, w, C) pixels in `box` of a level, in the types of the header, finite.
 
