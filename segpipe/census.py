@@ -78,10 +78,11 @@ SELECT position, coalesce(results, 0), result.sha256, ({_SAME}) IS TRUE,
 FROM suspects LEFT JOIN newest USING (uri) WHERE {{where}} ORDER BY position
 """  # noqa: S608
 
-# What a refusal hides, such as the files of a folder that cannot be read, is not missing.
+# What a refusal hides, such as the files of a folder that cannot be read, is not missing; nor is
+# a plane of a file that is there.
 _MISSING = """
 SELECT DISTINCT ON (image_id) image_id, uri, path
-FROM images ANTI JOIN listing USING (uri)
+FROM images ANTI JOIN listing ON split_part(images.uri, '#', 1) = listing.uri
 WHERE starts_with(uri, $1) AND NOT EXISTS (
     SELECT 1 FROM listing AS hidden WHERE hidden.refused IS NOT NULL
     AND (starts_with(images.uri, hidden.uri || '/') OR starts_with(images.uri, hidden.uri || '!/'))

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from segpipe.masks.rle import encode
+from segpipe.measure.physical import in_micrometres
 from segpipe.records import CroppedMask
 from segpipe.schema import OBJECTS
 
@@ -48,18 +49,26 @@ class ObjectRows:
         self._counts: list[int] = []
         self._parts: list[dict[str, pa.Array | npt.NDArray[Any]]] = []
 
-    def add(self, place: Mapping[str, Any], objects: Objects, measures: Mapping[str, Any]) -> None:
+    def add(
+        self,
+        place: Mapping[str, Any],
+        objects: Objects,
+        measures: Mapping[str, Any],
+        pixel_size_um: tuple[float, float] | None = None,
+    ) -> None:
         """The objects of one image.
 
         Args:
             place: columns that are the same for all of them.
             measures: the columns that `measure_objects` gives.
+            pixel_size_um: (y, x), for what is in micrometres; None where it is not known.
         """
         count, shape, own = len(objects.scores), objects.shape, objects.own_masks
         self._places.append(place)
         self._counts.append(count)
         part = {
             **measures,
+            **in_micrometres(measures, pixel_size_um),
             "label": np.arange(1, count + 1, dtype=np.int32),
             "class_id": objects.class_ids,
             "score": pa.array(objects.scores, mask=np.isnan(objects.scores)),

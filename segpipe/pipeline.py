@@ -166,7 +166,7 @@ def _attempt(
 
             ceilings = capacity.ceilings.of(entry.header.shape for entry in small)
             with clock.stage("commit"):
-                changed = {ref.image_id for ref in chunk.images if not reader.unchanged(ref)}
+                changed = reader.changed(chunk.images)
                 seconds = add_seconds([clock.seconds(), *before])
                 commit = tables.commit(changed, seconds, ceilings)
         for entry in large:
@@ -207,7 +207,12 @@ def _survey(job: _Job) -> tuple[list[Entry], list[Failure]]:
 def _cost(ref: ImageRef, header: Header, job: _Job) -> Cost:
     if is_large(header, job.segmenter.spec):
         return large_cost(header, cast(Any, job.segmenter), job.capacity.budget.room)
-    return image_cost(header, ref.size_bytes, job.segmenter.footprint(header))
+    held, most = job.reader.held_bytes(ref), job.segmenter.spec.limits.max_file_bytes
+    if held > most:  # which does not go for what is read by region
+        raise InputError(
+            Reason.TOO_LARGE, f"{held:,} bytes; the limit is {most:,} (limits.max_file_bytes)"
+        )
+    return image_cost(header, held, job.segmenter.footprint(header))
 
 
 def _parts_due(

@@ -53,16 +53,20 @@ class ImageRef:
 
     Attributes:
         uri: where it is, percent-encoded from the bytes of its name, so that any name makes the
-            round trip: `file:///a/b%20c.png`, or `file:///a/b.zip!/c.png` for an archive member.
+            round trip: `file:///a/b%20c.png`, or `file:///a/b.zip!/c.png` for an archive member; a
+            plane of a file has a fragment (see `readers.planes`).
         path: the same, relative to the collection and readable, for people and for exports;
             bytes that are not UTF-8 are percent-encoded.
-        size_bytes: as listed; for an archive member, uncompressed.
-        mtime_ns: modification time as listed; for an archive member, the archive's own.
+        size_bytes: as listed; for an archive member, uncompressed; for the folder of an OME-Zarr,
+            of all its files.
+        mtime_ns: modification time as listed; for an archive member, the archive's own; for the
+            folder of an OME-Zarr, of its newest file.
         refused: why it cannot be read, known already from the listing (a dangling link, an unsafe
             archive member); such an image is planned like any other and ends as a `failed` row.
         refused_detail: one sentence for people.
-        etag: of an object in a bucket, as listed: what the storage calls this version of its bytes,
-            without quotes. None for files, which have none.
+        etag: what tells this version of its bytes from others, as listed: of an object in a bucket
+            what the storage calls it, without quotes; of the folder of an OME-Zarr a digest of what
+            its files are called, and of their sizes and times. None for files, which have none.
     """
 
     uri: str
@@ -124,7 +128,9 @@ class Header:
         format: lower-case container format, by content: `png`, `jpeg`, `tiff`, `webp`, `bmp`...
         decoder: library and version that reads it, e.g. `pillow 13.0.0`.
         orientation: EXIF orientation found (1 where there is none or it is not 1..8).
-        n_frames: frames or pages in the file; the first one is read.
+        n_frames: frames or pages in the file; the first one is read, or that which the uri names.
+        pixel_size_um: (y, x) micrometres from one pixel to the next; None where the file does not
+            say, or says what cannot be believed (see `readers.tiff_pixel_size`).
     """
 
     height: int
@@ -135,6 +141,7 @@ class Header:
     decoder: str
     orientation: int = 1
     n_frames: int = 1
+    pixel_size_um: tuple[float, float] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -149,7 +156,7 @@ class DecodedImage:
     Attributes:
         pixels: (H, W, C) in the file's own dtype and value range; C is 1 or 3; finite.
         header: what the file said; `header.shape == pixels.shape[:2]`.
-        sha256: of the file's (or archive member's) bytes.
+        sha256: of the file's (or archive member's) bytes; see `Reader.sha256`.
         n_nonfinite: samples that were NaN or infinite in the file and are 0 in `pixels`.
     """
 

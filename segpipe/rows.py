@@ -139,7 +139,7 @@ class ChunkTables:
     ) -> None:
         keys = {**self._keys, "image_id": ref.image_id}
         shown = {name: place[name] for name in ("mask_array", "mask_index")}
-        self._objects.add({**keys, **shown}, objects, measures)
+        self._objects.add({**keys, **shown}, objects, measures, about.header.pixel_size_um)
         self._images[ref.image_id] = {
             **self._about(ref, about.header),
             **place,
@@ -194,6 +194,8 @@ class ChunkTables:
         }
         if header is not None:
             row |= {name: getattr(header, name) for name in _HEADER_COLUMNS}
+            y, x = header.pixel_size_um or (None, None)
+            row |= {"pixel_size_y_um": y, "pixel_size_x_um": x}
         return row
 
 

@@ -42,7 +42,12 @@ IMAGES = (
     Column("path", pa.string(), "", "path relative to the collection"),
     Column("size_bytes", pa.int64(), "B", "size as listed"),
     Column("mtime_ns", pa.int64(), "ns", "modification time as listed, since 1970"),
-    Column("etag", pa.string(), "", "etag as listed, of an object in a bucket; null for files"),
+    Column(
+        "etag",
+        pa.string(),
+        "",
+        "version as listed, of an object in a bucket or an OME-Zarr folder; null for files",
+    ),
     Column("sha256", HASH, "", "of the bytes that were read; null if they could not be"),
     Column("status", pa.string(), "", "'ok' or 'failed'"),
     Column("reason", pa.string(), "", "why it failed, from a closed list; null when ok"),
@@ -54,7 +59,24 @@ IMAGES = (
     Column("format", pa.string(), "", "container format, by content"),
     Column("decoder", pa.string(), "", "library and version that read the pixels"),
     Column("orientation", pa.int32(), "", "EXIF orientation found and applied, 1 to 8"),
-    Column("n_frames", pa.int32(), "", "frames or pages in the file; the first is used"),
+    Column(
+        "n_frames",
+        pa.int32(),
+        "",
+        "frames or pages in the file; the first is used, or the uri's",
+    ),
+    Column(
+        "pixel_size_y_um",
+        pa.float64(),
+        "um",
+        "from one row to the next, as the file says; null if not known",
+    ),
+    Column(
+        "pixel_size_x_um",
+        pa.float64(),
+        "um",
+        "from one column to the next, as the file says; null if not known",
+    ),
     Column("n_nonfinite", pa.int64(), "px", "NaN or infinite samples, read as 0"),
     Column("n_objects", pa.int32(), "", "objects found; null when failed"),
     Column("n_discarded", pa.int32(), "", "detections without one mask pixel, not objects"),
@@ -85,6 +107,19 @@ OBJECTS = (
     Column(
         "perimeter", pa.float32(), "px", "border length, 4-connected (Benkrid and Crookes 2000)"
     ),
+    Column("area_um2", pa.float64(), "um^2", "area; null where the pixel size is not known"),
+    Column(
+        "centroid_y_um", pa.float64(), "um", "centroid_y; null where the pixel size is not known"
+    ),
+    Column(
+        "centroid_x_um", pa.float64(), "um", "centroid_x; null where the pixel size is not known"
+    ),
+    Column(
+        "perimeter_um",
+        pa.float32(),
+        "um",
+        "perimeter; null also where the pixel sizes differ by more than 1 %",
+    ),
     Column("eccentricity", pa.float32(), "0..1", "of the ellipse with the same second moments"),
     Column("solidity", pa.float32(), "0..1", "area / area of the convex hull of its pixel squares"),
     Column("orientation", pa.float32(), "rad", "of the major axis against the y axis, -pi/2..pi/2"),
@@ -102,7 +137,10 @@ OBJECTS = (
 
 TABLES = {"images": IMAGES, "objects": OBJECTS}
 
-LATER_COLUMNS = {"images": ("etag",), "objects": ()}
+LATER_COLUMNS = {
+    "images": ("etag", "pixel_size_y_um", "pixel_size_x_um"),
+    "objects": ("area_um2", "centroid_y_um", "centroid_x_um", "perimeter_um"),
+}
 """Columns that parts in stores of an older format lack, and which are null there."""
 
 

@@ -218,6 +218,10 @@ def is_truth(model: str) -> bool:
     return _TRUTH_NAME.fullmatch(model) is not None
 
 
+MAX_LARGE_FILE_BYTES = 1 << 40
+"""Of a file that is read by region, and never whole."""
+
+
 class SegmentSpec(Frozen):
     """All that can change a result, and nothing else."""
 
@@ -240,10 +244,11 @@ class SegmentSpec(Frozen):
 
     @property
     def decoding(self) -> Limits:
-        """What decoding one image may cost: it may have more pixels where it is cut into tiles."""
+        """What reading one image may cost: more where it is cut into tiles, and read by region."""
         if self.tiles is None or self.tiles.max_image_pixels <= self.limits.max_pixels:
             return self.limits
-        return self.limits.model_copy(update={"max_pixels": self.tiles.max_image_pixels})
+        more = {"max_pixels": self.tiles.max_image_pixels, "max_file_bytes": MAX_LARGE_FILE_BYTES}
+        return self.limits.model_copy(update=more)
 
     def batch_of(self, shape: tuple[int, int]) -> int:
         """Images of `shape` (H, W) in a forward pass, at most."""

@@ -1,4 +1,4 @@
-"""`segpipe show`, `overlay`, `eval`, `models`: what came of it."""
+"""`segpipe show`, `overlay`, `eval`, `planes`, `models`: what there is, and what came of it."""
 
 from __future__ import annotations
 
@@ -105,6 +105,42 @@ def evaluate(
 
         draw_examples(comparison, evaluation).save(picture, "PNG")
     typer.echo(json.dumps(evaluation.to_dict()) if as_json else format_evaluation(evaluation))
+
+
+@looking.command()
+def planes(
+    source: Annotated[str, typer.Argument(help="As of `segpipe run`; no archive.")],
+    channels: Annotated[
+        str | None,
+        typer.Option(
+            help="Which become the pixels, in this order, from 0: one, or three with commas "
+            "between them. [default: all of them, where they are 1 or 3]"
+        ),
+    ] = None,
+) -> None:
+    """Name every plane of the images of SOURCE, focus and moment, as a manifest for `segpipe run`.
+
+    \b
+    segpipe planes stacks/ --channels 0 > planes.csv
+    segpipe run planes.csv --store results/
+    """
+    import csv
+    import io
+
+    from segpipe.errors import SpecError
+    from segpipe.readers.plane_listing import plane_entries
+
+    numbers = None
+    if channels is not None:
+        parts = channels.split(",")
+        if len(parts) not in (1, 3) or not all(part.isdecimal() for part in parts):
+            raise SpecError(f"--channels {channels}: one number or three, such as 0 or 2,1,0")
+        numbers = tuple(map(int, parts))
+    table = io.StringIO(newline="")
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow(["path"])
+    rows.writerows([entry] for entry in plane_entries(source, numbers))
+    typer.echo(table.getvalue().encode("utf-8", "surrogateescape"), nl=False)
 
 
 @looking.command()

@@ -10,6 +10,7 @@ from segpipe.errors import InputError, Reason
 from segpipe.readers.extensions import is_image_name
 from segpipe.readers.names import object_uri, readable
 from segpipe.readers.places import object_ref
+from segpipe.readers.zarr_folder import OME_ZARR
 from segpipe.records import ImageRef
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ class _Unlisted:
 def walk_bucket(bucket: Bucket, prefix: str) -> Iterator[ImageRef | None]:
     """The images below `prefix` (empty, or parts of a key with no slash at the end).
 
-    None stands for an object that is no image by its extension. The order is that of the keys, by
+    None stands for an object that is no image by its extension. What is called an OME-Zarr is one
+    image, refused: in a bucket none is read. The order is that of the keys, by
     their bytes, and of a reply of the storage no more than itself is held.
 
     Keys with an empty part (`a//b.png`), with `.` or `..` for a part, or with control characters
@@ -35,9 +37,14 @@ def walk_bucket(bucket: Bucket, prefix: str) -> Iterator[ImageRef | None]:
     that they are in. Such a reply is asked for again level by level, and the level of such a
     key, with all that is below it, is an image ref of its own, refused.
     """
+    last = None
     for found in _listed(bucket, prefix):
         if isinstance(found, _Unlisted):
             yield _refused(bucket.address, found, prefix)
+        elif (folder := _ome_zarr(found.key, prefix)) is not None:
+            if folder != last:
+                yield _unread(bucket.address, folder, prefix)
+            last = folder
         elif is_image_name(found.key.encode()) and not _is_folder(bucket, found):
             yield object_ref(bucket.address, found, _shown(found.key, prefix))
         else:
@@ -114,6 +121,18 @@ def _refused(bucket: str, found: _Unlisted, root: str) -> ImageRef:
     uri = object_uri(bucket, found.prefix) if found.prefix else bucket
     shown = "." if found.prefix == root else _shown(found.prefix, root)
     return ImageRef(uri, shown, 0, 0, Reason.READ_ERROR, detail)
+
+
+def _ome_zarr(key: str, prefix: str) -> str | None:
+    """The key of the outermost OME-Zarr, by name, that an object at or below `prefix` is in."""
+    end = key.find(f"{OME_ZARR}/", max(0, len(prefix) - len(OME_ZARR)))
+    return key[: end + len(OME_ZARR)] if end >= 0 else None
+
+
+def _unread(bucket: str, folder: str, root: str) -> ImageRef:
+    detail = "an OME-Zarr in a bucket; copy it to a disk"
+    shown = _shown(folder, root)
+    return ImageRef(object_uri(bucket, folder), shown, 0, 0, Reason.UNSUPPORTED_FORMAT, detail)
 
 
 def _shown(key: str, root: str) -> str:

@@ -1,6 +1,7 @@
 """The process that `isolated` starts: decodes what it is sent, until its parent is gone.
 
-A question is 8 bytes of length (big endian) and the bytes of a file. An answer is a line of JSON,
+A question is 8 bytes of length (big endian) and an address in JSON, or nothing; then in the same
+way the bytes of a file, or nothing where the address is a folder. An answer is a line of JSON,
 `{"n_nonfinite": 0}` with the pixels behind it or `{"reason": ..., "detail": ...}` alone.
 """
 
@@ -20,9 +21,11 @@ import imagecodecs  # noqa: F401
 import tifffile  # noqa: F401
 
 from segpipe.errors import InputError, Reason
-from segpipe.readers.decode import decode, inspect, memory_budget, stop_after
+from segpipe.readers.decode import Decoded, decode, inspect, memory_budget, stop_after
 from segpipe.readers.isolated import LENGTH_BYTES, READY
+from segpipe.readers.structure import decoder_errors
 from segpipe.readers.watchdog import Watchdog
+from segpipe.readers.whole_plane import Address, decode_plane, open_address
 from segpipe.spec import Limits
 
 
@@ -33,10 +36,10 @@ def main() -> None:
     watchdog = Watchdog()
     answers.write(READY)
     answers.flush()
-    while (data := _question(questions)) is not None:
+    while (question := _question(questions)) is not None:
         # The parent stops what hangs; this is for a child that has lost its parent.
         with watchdog.watch(2 * stop_after(limits)):
-            _answer(data, limits, answers)
+            _answer(*question, limits, answers)
             answers.flush()
 
 
@@ -50,19 +53,30 @@ def _streams() -> tuple[BinaryIO, BinaryIO]:
     return questions, answers
 
 
-def _question(questions: BinaryIO) -> bytes | None:
-    """The bytes of a file; None when the parent is gone."""
+def _question(questions: BinaryIO) -> tuple[Address | None, bytes] | None:
+    """(what of it, the bytes of a file); None when the parent is gone."""
+    address = _part(questions)
+    data = _part(questions)
+    if address is None or data is None:
+        return None
+    return Address.from_json(address) if address else None, data
+
+
+def _part(questions: BinaryIO) -> bytes | None:
     head = questions.read(LENGTH_BYTES)
     size = int.from_bytes(head, "big")
     data = questions.read(size) if len(head) == LENGTH_BYTES else b""
     return data if head and len(data) == size else None
 
 
-def _answer(data: bytes, limits: Limits, answers: BinaryIO) -> None:
+def _answer(address: Address | None, data: bytes, limits: Limits, answers: BinaryIO) -> None:
     try:
-        header = inspect(io.BytesIO(data), len(data), limits)
-        with _memory(memory_budget(header, len(data))):
-            decoded = decode(data, limits)
+        if address is None:
+            header = inspect(io.BytesIO(data), len(data), limits)
+            with _memory(memory_budget(header, len(data))):
+                decoded = decode(data, limits)
+        else:
+            decoded = _decoded_plane(address, data, limits)
     except InputError as error:
         _say(answers, reason=error.reason, detail=error.detail)
     except MemoryError:  # while an error was being told
@@ -70,6 +84,15 @@ def _answer(data: bytes, limits: Limits, answers: BinaryIO) -> None:
     else:
         _say(answers, n_nonfinite=decoded.n_nonfinite)
         answers.write(decoded.pixels.data)
+
+
+def _decoded_plane(address: Address, data: bytes, limits: Limits) -> Decoded:
+    with (
+        decoder_errors(),
+        open_address(data, address, limits) as source,
+        _memory(memory_budget(source.header, len(data)) + source.held_bytes),
+    ):
+        return decode_plane(source)
 
 
 def _say(answers: BinaryIO, **content: object) -> None:

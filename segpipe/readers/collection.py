@@ -23,7 +23,6 @@ from segpipe.readers.archives import (
 )
 from segpipe.readers.bucket import walk_bucket
 from segpipe.readers.extensions import ARCHIVES, is_image_name
-from segpipe.readers.files import file_ref
 from segpipe.readers.folder import walk_folder
 from segpipe.readers.manifest import SUFFIXES, walk_manifest
 from segpipe.readers.names import (
@@ -36,6 +35,8 @@ from segpipe.readers.names import (
     split_uri,
 )
 from segpipe.readers.places import Places
+from segpipe.readers.plane_refs import names_a_plane, path_ref
+from segpipe.readers.zarr_folder import is_listed_whole, local_ref
 from segpipe.records import ImageRef
 
 _READABLE_ARCHIVES = tuple(ending for ending in ARCHIVES if ending not in (".7z", ".rar"))
@@ -93,6 +94,10 @@ class Listing:
 def list_collection(source: str) -> Listing:
     """List the images of a folder, glob, image, manifest or archive, or below an address.
 
+    The folder of an OME-Zarr is one image, wherever a file could be one. A plane of an image may
+    be named behind it, as in `a.ome.tif#z=3` (see `planes`); without one, a listing, which opens
+    no image, has the first plane of each.
+
     A path that exists is taken as it is; otherwise `*`, `?` and `[` make it a glob, in which `**`
     stands for any folders. A folder, a prefix and an archive list what has an image's extension; a
     manifest, a glob and a single file list whatever they name.
@@ -112,12 +117,17 @@ def list_collection(source: str) -> Listing:
     if is_object_uri(source):
         return _in_bucket(source, places)
     path = _local(source)
+    shown = _name(file_uri(path))
     if os.path.isdir(path):  # noqa: PTH112 - any bytes, as strings
+        if is_listed_whole(path):
+            return Listing(path, "image", lambda: iter((local_ref(path, shown),)))
         place = file_uri(path).rstrip("/") + "/"
         return Listing(path, "folder", lambda: walk_folder(path), place)
     if not os.path.lexists(path):
         if glob.has_magic(path):
             return Listing(path, "glob", lambda: _walk_glob(path))
+        if names_a_plane(path) and os.path.lexists(path.rpartition("#")[0]):
+            return Listing(path, "image", lambda: iter((path_ref(path, shown, local_ref),)))
         raise SpecError(f"{source}: there is no such file or folder")
     return _single(path, file_uri(path), places)
 
@@ -174,13 +184,30 @@ def _name(uri: str) -> str:
 
 
 def _walk_glob(pattern: str) -> Iterator[ImageRef | None]:
-    """Names are held in memory, to be sorted. A folder counts only if it is named like an image."""
+    """Names are held in memory, to be sorted. A folder counts only if it is named like an image, or
+    is one; what is in an OME-Zarr that was found does not count.
+    """
     root = _fixed_part(pattern)
     found = set(glob.iglob(pattern, recursive=True))  # noqa: PTH207 - Path decodes no bytes
+    whole: set[str] = set()
     for path in sorted(found, key=os.fsencode):
         name = os.fsencode(path)
-        if is_image_name(name) or not os.path.isdir(path):  # noqa: PTH112
-            yield file_ref(path, readable(os.fsencode(os.path.relpath(path, root))))
+        if not whole.isdisjoint(_folders_of(path)):
+            continue
+        is_folder = os.path.isdir(path)  # noqa: PTH112
+        if is_folder and is_listed_whole(path):
+            whole.add(path.rstrip("/"))
+        elif is_folder and not is_image_name(name):
+            continue
+        yield local_ref(path, readable(os.fsencode(os.path.relpath(path, root))))
+
+
+def _folders_of(path: str) -> Iterator[str]:
+    """Those that a path leads through."""
+    end = path.rfind("/")
+    while end > 0:
+        yield path[:end]
+        end = path.rfind("/", 0, end)
 
 
 def _fixed_part(pattern: str) -> str:

@@ -11,6 +11,7 @@ from segpipe.readers.extensions import is_image_name
 from segpipe.readers.files import file_ref, refusal
 from segpipe.readers.names import file_uri, readable
 from segpipe.readers.sorting import sorted_names
+from segpipe.readers.zarr_folder import folder_ref, is_listed_whole
 from segpipe.records import ImageRef
 
 
@@ -42,7 +43,8 @@ class _Folder:
 def walk_folder(root: str) -> Iterator[ImageRef | None]:
     """The images under `root`, depth first, names in the order of their bytes.
 
-    None stands for a file that is no image by its extension. Only the entries of the folders
+    None stands for a file that is no image by its extension. An OME-Zarr is one image, and what is
+    in its folder is neither. Only the entries of the folders
     between `root` and the current one are held. A link to a folder is followed when it leads out
     of `root`, once; other such links show what is, or will be, walked anyway. A folder that
     cannot be read is an image ref of its own, refused.
@@ -53,8 +55,13 @@ def walk_folder(root: str) -> Iterator[ImageRef | None]:
     while stack:
         entry = next(stack[-1].entries, None)
         if isinstance(entry, _Entry) and entry.is_folder:
-            if not _leads_back(entry, inside, seen):
-                stack.append(_Folder(entry.path, *stack[-1].names(entry)))
+            if _leads_back(entry, inside, seen):
+                continue
+            uri, shown = stack[-1].names(entry)
+            if is_listed_whole(entry.path):
+                yield folder_ref(entry.path, shown, uri)
+            else:
+                stack.append(_Folder(entry.path, uri, shown))
         elif isinstance(entry, _Entry):
             image = is_image_name(entry.name)
             uri, shown = stack[-1].names(entry)

@@ -23,6 +23,7 @@ from segpipe.errors import EngineError, InputError, Reason
 from segpipe.readers.convert import without_nonfinite
 from segpipe.readers.decode import Decoded, inspect, pixel_bytes, stop_after
 from segpipe.readers.structure import corrupt
+from segpipe.readers.whole_plane import Address, plane_header
 from segpipe.records import Header, Pixels
 from segpipe.spec import Limits
 
@@ -47,21 +48,28 @@ class IsolatedDecoder:
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
 
-    def decode(self, data: bytes) -> Decoded:
+    def decode(self, data: bytes, address: Address | None = None) -> Decoded:
         """As `segpipe.readers.decode.decode`, with every limit enforced from outside.
+
+        Args:
+            data: the file; nothing where `address` is a folder.
+            address: of a plane; None for the first frame.
 
         Raises:
             InputError: also `time_limit` for a decoder that had to be killed, `corrupt` for one
                 that crashed, `too_large` for one that wanted more memory than an image may take.
             EngineError: the process cannot be started.
         """
-        header = inspect(io.BytesIO(data), len(data), self._limits)
+        if address is None:
+            header = inspect(io.BytesIO(data), len(data), self._limits)
+        else:
+            header = plane_header(data, address, self._limits)
         with self._lock:
             child = self._running()
             late = threading.Event()
             timer = _kill_after(child, stop_after(self._limits), late)
             try:
-                return _ask(child, data, header)
+                return _ask(child, data, address, header)
             except (OSError, EOFError) as error:
                 raise self._obituary(late.is_set()) from error
             except (ValueError, RecursionError) as error:
@@ -174,7 +182,9 @@ def _kill_after(
     return timer
 
 
-def _ask(child: subprocess.Popen[bytes], data: bytes, header: Header) -> Decoded:
+def _ask(
+    child: subprocess.Popen[bytes], data: bytes, address: Address | None, header: Header
+) -> Decoded:
     """
     Raises:
         InputError: what the child says of the image.
@@ -182,8 +192,9 @@ def _ask(child: subprocess.Popen[bytes], data: bytes, header: Header) -> Decoded
         ValueError, RecursionError: its answer is none.
     """
     questions, answers = cast(BinaryIO, child.stdin), cast(BinaryIO, child.stdout)
-    questions.write(len(data).to_bytes(LENGTH_BYTES, "big"))
-    questions.write(data)
+    for part in (address.to_json() if address else b"", data):
+        questions.write(len(part).to_bytes(LENGTH_BYTES, "big"))
+        questions.write(part)
     questions.flush()
     line = answers.readline(_MAX_LINE)
     if not line:

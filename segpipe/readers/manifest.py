@@ -16,7 +16,6 @@ from urllib.parse import quote
 
 from segpipe.errors import InputError, Reason, SpecError
 from segpipe.provenance.redact import redact_url
-from segpipe.readers.files import file_ref
 from segpipe.readers.names import (
     is_object_uri,
     object_uri,
@@ -26,6 +25,8 @@ from segpipe.readers.names import (
     split_uri,
 )
 from segpipe.readers.places import Places
+from segpipe.readers.plane_refs import Look, fragment_ref, path_ref
+from segpipe.readers.zarr_folder import local_ref
 from segpipe.records import ImageRef
 
 SUFFIXES = (".txt", ".csv", ".parquet")
@@ -34,6 +35,7 @@ _COLUMNS = ("path", "uri", "file")
 _REQUESTS = 16
 """Objects that are asked for at a time, and entries that are taken from the manifest for that."""
 _BATCH = 256
+_LOOKED_AT = 64
 
 
 def walk_manifest(source: str, uri: str, places: Places) -> Iterator[ImageRef | None]:
@@ -41,7 +43,9 @@ def walk_manifest(source: str, uri: str, places: Places) -> Iterator[ImageRef | 
 
     None stands for a repetition: an image is done once. Relative paths are relative to the
     manifest, and of the same kind as it, a file's or a key; `file:///` URIs may stand for names
-    that a line of text cannot hold, `s3://`, `gs://` and `az://` for objects.
+    that a line of text cannot hold, `s3://`, `gs://` and `az://` for objects. Behind each of them a
+    plane may be named (`a.ome.tif#z=3,t=0,c=1,2`), which is an image of its own; where a file has
+    a `#` in its name, a path that is such a name is that file.
 
     Args:
         source: what the manifest is called, `uri` where it is.
@@ -50,7 +54,8 @@ def walk_manifest(source: str, uri: str, places: Places) -> Iterator[ImageRef | 
         SpecError: the manifest cannot be read, or has no column of paths.
     """
     root = uri.rpartition("/")[0]
-    named = functools.partial(_named, root=root, places=places)
+    look = functools.lru_cache(_LOOKED_AT)(local_ref)  # of a file of many planes once
+    named = functools.partial(_named, root=root, places=places, look=look)
     seen: set[str] = set()
     for ref in _asked(named, _entries(source, uri, places)):
         if ref.uri in seen:
@@ -67,7 +72,7 @@ def _asked(named: Callable[[str], ImageRef], entries: Iterator[str]) -> Iterator
             yield from pool.map(named, batch)
 
 
-def _named(entry: str, root: str, places: Places) -> ImageRef:
+def _named(entry: str, root: str, places: Places, look: Look) -> ImageRef:
     """One entry, which may be a relative or absolute path, or a URI.
 
     Args:
@@ -75,17 +80,23 @@ def _named(entry: str, root: str, places: Places) -> ImageRef:
     """
     shown = readable(os.fsencode(entry))
     if "://" in entry:
-        return _at_uri(entry, shown, places)
+        return _at_uri(entry, shown, places, look)
     if not is_object_uri(root) or entry.startswith("/"):
         folder = "/" if is_object_uri(root) else split_uri(root + "/")[0]
-        return file_ref(os.path.join(folder, entry), shown)  # noqa: PTH118 - keeps any bytes
+        return path_ref(os.path.join(folder, entry), shown, look)  # noqa: PTH118 - keeps any bytes
     bucket, prefix = split_object_uri(root)
-    return places.ref(
-        object_uri(bucket, posixpath.normpath(f"{prefix}/{entry}".lstrip("/"))), shown
-    )
+    ref = places.ref(object_uri(bucket, posixpath.normpath(f"{prefix}/{entry}".lstrip("/"))), shown)
+    file, separator, fragment = entry.rpartition("#")
+    if separator and ref.refused is Reason.NOT_FOUND:
+        return fragment_ref(_named(file, root, places, look), fragment)
+    return ref
 
 
-def _at_uri(uri: str, shown: str, places: Places) -> ImageRef:
+def _at_uri(uri: str, shown: str, places: Places, look: Look) -> ImageRef:
+    file, separator, fragment = uri.partition("#")
+    if separator and (uri.startswith("file:///") or is_object_uri(uri)):
+        of_file = _at_uri(file, shown.partition("#")[0], places, look)
+        return fragment_ref(of_file, fragment)
     outer, member = split_member(uri)
     if member is not None:
         detail = "a manifest cannot name members of an archive; give the archive as SOURCE"
@@ -93,7 +104,7 @@ def _at_uri(uri: str, shown: str, places: Places) -> ImageRef:
     try:
         if is_object_uri(outer):
             return places.ref(object_uri(*split_object_uri(outer)), shown)
-        return file_ref(split_uri(outer)[0], shown)
+        return look(split_uri(outer)[0], shown)
     except ValueError as error:
         known = redact_url(uri)  # it may hold what somebody logs in with
         return ImageRef(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import threading
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from segpipe.errors import InputError
-from segpipe.readers.files import file_ref, open_file
+from segpipe.readers.files import open_file
 from segpipe.readers.names import is_object_uri, object_uri, split_object_uri, split_uri
+from segpipe.readers.zarr_folder import folder_ref, local_ref
 from segpipe.records import ImageRef
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ class Places:
     def ref(self, uri: str, shown: str) -> ImageRef:
         """What is at `uri`, as a member of a collection, refused where it cannot be read."""
         if not is_object_uri(uri):
-            return file_ref(split_uri(uri)[0], shown, uri)
+            return local_ref(split_uri(uri)[0], shown, uri)
         bucket, key = split_object_uri(uri)
         try:
             return object_ref(bucket, self.bucket(bucket).head(key), shown)
@@ -98,7 +100,10 @@ def object_ref(bucket: str, found: Found, shown: str) -> ImageRef:
 
 def _same_file(ref: ImageRef, uri: str) -> bool:
     try:
-        found = os.stat(split_uri(uri)[0])  # noqa: PTH116 - keeps any bytes
+        path = split_uri(uri)[0]
+        found = os.stat(path)  # noqa: PTH116 - keeps any bytes
     except (OSError, ValueError):
         return False
+    if stat.S_ISDIR(found.st_mode):
+        return folder_ref(path, "", uri).version == ref.version
     return found.st_mtime_ns == ref.mtime_ns and (uri != ref.uri or found.st_size == ref.size_bytes)

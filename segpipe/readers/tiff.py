@@ -20,9 +20,11 @@ from segpipe.readers.tiff_directory import (
     CMYK,
     PALETTE,
     WHITE_IS_ZERO,
+    Directories,
     Layout,
-    read_directory,
+    layout_of,
 )
+from segpipe.readers.tiff_pixel_size import tiff_pixel_size
 from segpipe.readers.tiff_segments import Segments
 from segpipe.records import Header
 
@@ -33,7 +35,9 @@ def inspect(file: BinaryIO, size: int) -> Header:
     """Header of the first page; pages are counted by following their chain, loops included."""
     import tifffile
 
-    layout, n_pages = read_directory(file, size)
+    directories = Directories(file, size)
+    tags, following = directories.read(directories.first)
+    layout, n_pages = layout_of(tags), len(directories.chain(following))
     height, width = upright_shape(layout.height, layout.width, layout.orientation)
     return Header(
         height,
@@ -44,6 +48,7 @@ def inspect(file: BinaryIO, size: int) -> Header:
         decoder=f"tifffile {tifffile.__version__}",
         orientation=layout.orientation,
         n_frames=n_pages,
+        pixel_size_um=tiff_pixel_size(directories, layout),
     )
 
 
@@ -54,7 +59,8 @@ def decode(data: bytes, header: Header, deadline: Deadline) -> Samples:  # noqa:
     """
     import tifffile
 
-    layout, _ = read_directory(io.BytesIO(data), len(data))
+    directories = Directories(io.BytesIO(data), len(data))
+    layout = layout_of(directories.read(directories.first)[0])
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages.first
         segments = Segments(page, layout, lambda offset, length: data[offset : offset + length])

@@ -26,15 +26,15 @@ _LOADED_TAGS = (258, 270, 282, 283, 305, 339, 347, 513, 514, 530, 33628, 42113, 
 _MAX_VALUES = 1 << 26
 _MOST = dict.fromkeys(_SEGMENT_TAGS, _MAX_SEGMENTS) | dict.fromkeys(_LOADED_TAGS, _MAX_VALUES)
 _INTEGER_CODES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
-_MAX_SAMPLES = 64
+MAX_VALUES = 64
+"""Of a tag that says something of each sample, or of each level."""
 
 _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _ORIENTATION, _SAMPLES, _PLANAR, _TILE_WIDTH, _TILE_LENGTH = 274, 277, 284, 322, 323
 _EXTRA_SAMPLES, _SAMPLE_FORMAT, _DEPTH, _ROWS_PER_STRIP = 338, 339, 32997, 278
-_SUBFILE_TYPE, _SUB_DIRECTORIES = 254, 330
-_REDUCED, _MASK = 1, 4
+SUBFILE_TYPE, SUB_DIRECTORIES = 254, 330
 _WANTED = {
-    _SUBFILE_TYPE, _SUB_DIRECTORIES,
+    SUBFILE_TYPE, SUB_DIRECTORIES,
     _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _PLANAR,
     _TILE_WIDTH, _TILE_LENGTH, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _DEPTH, _ROWS_PER_STRIP,
 }  # fmt: skip
@@ -106,16 +106,8 @@ class Layout:
 Tags = dict[int, tuple[int, ...]]
 """Values of those integer tags of a page that say how it is stored."""
 
-
-def read_directory(file: BinaryIO, size: int) -> tuple[Layout, int]:
-    """(layout of the first page, number of pages).
-
-    Raises:
-        InputError: it is damaged, or of a kind that is not read.
-    """
-    directories = Directories(file, size)
-    tags, following = directories.read(directories.first)
-    return layout_of(tags), len(directories.chain(following))
+Entry = tuple[int, int, int, bytes]
+"""Of a directory: tag, type, how many, and the value or its position."""
 
 
 class Directories:
@@ -123,6 +115,7 @@ class Directories:
 
     Attributes:
         first: position of the first one, in bytes.
+        order: `<` or `>`, of the bytes of its numbers.
     """
 
     def __init__(self, file: BinaryIO, size: int) -> None:
@@ -130,7 +123,7 @@ class Directories:
         head = take(file, 8, "its header")
         order = "<" if head[:2] == b"II" else ">"
         big = struct.unpack(order + "H", head[2:4])[0] == 43
-        self._file, self._size, self._order = file, size, order
+        self._file, self._size, self.order = file, size, order
         self._count = struct.Struct(order + ("Q" if big else "H"))
         self._entry = struct.Struct(order + ("HHQ8s" if big else "HHI4s"))
         self._offset = struct.Struct(order + ("Q" if big else "I"))
@@ -142,17 +135,38 @@ class Directories:
         Raises:
             InputError: there is none, it is damaged, or has more segments than are read.
         """
-        n_entries = self._n_entries(offset)
-        table = take(self._file, n_entries * self._entry.size, "a directory")
-        following = self._file.read(self._offset.size)
+        entries, following = self.entries(offset)
         tags: Tags = {}
-        for tag, kind, count, value in self._entry.iter_unpack(table):
+        for tag, kind, count, value in entries:
             if count > _MOST.get(tag, count):
                 what = "strips or tiles" if tag in _SEGMENT_TAGS else f"values of tag {tag}"
                 raise InputError(Reason.TOO_LARGE, f"{count:,} {what}; {_MOST[tag]:,} are read")
             if tag in _WANTED and kind in _INTEGER_CODES:
-                tags[tag] = self._integers(kind, min(count, _MAX_SAMPLES + 1), value)
-        return tags, self._unpack_next(following)
+                tags[tag] = self._integers(kind, min(count, MAX_VALUES + 1), value)
+        return tags, following
+
+    def entries(self, offset: int) -> tuple[list[Entry], int]:
+        """(what stands in a directory, offset of the next one).
+
+        Raises:
+            InputError: as `read`.
+        """
+        n_entries = self._n_entries(offset)
+        table = take(self._file, n_entries * self._entry.size, "a directory")
+        following = self._file.read(self._offset.size)
+        return list(self._entry.iter_unpack(table)), self._unpack_next(following)
+
+    def value(self, size: int, value: bytes) -> bytes:
+        """The `size` bytes of an entry's value, which stand in the entry or where it says.
+
+        Raises:
+            InputError: `truncated`.
+        """
+        if size > len(value):
+            (offset,) = self._offset.unpack(value)
+            self._file.seek(min(offset, self._size))
+            value = take(self._file, size, "a tag")
+        return value[:size]
 
     def chain(self, following: int) -> list[int]:
         """Positions of all pages; one that was seen before ends the chain, as does damage.
@@ -186,30 +200,8 @@ class Directories:
         return int(self._offset.unpack(raw)[0]) if len(raw) == self._offset.size else 0
 
     def _integers(self, kind: int, count: int, value: bytes) -> tuple[int, ...]:
-        code = struct.Struct(f"{self._order}{count}{_INTEGER_CODES[kind]}")
-        if code.size > len(value):
-            (offset,) = self._offset.unpack(value)
-            self._file.seek(min(offset, self._size))
-            value = take(self._file, code.size, "a tag")
-        return code.unpack(value[: code.size])
-
-
-def sub_directories(tags: Tags) -> tuple[int, ...]:
-    """Positions of the pages below a page (SubIFDs).
-
-    Raises:
-        InputError: `corrupt`, when there are more than any pyramid has levels.
-    """
-    found = tags.get(_SUB_DIRECTORIES, ())
-    if len(found) > _MAX_SAMPLES:
-        raise corrupt(f"more than {_MAX_SAMPLES} pages below a page (SubIFDs)")
-    return found
-
-
-def is_reduced(tags: Tags) -> bool:
-    """Whether a page says that it is another page, smaller (NewSubfileType), and no mask of one."""
-    kind = tags.get(_SUBFILE_TYPE, (0,))[0]
-    return bool(kind & _REDUCED) and not kind & _MASK
+        code = struct.Struct(f"{self.order}{count}{_INTEGER_CODES[kind]}")
+        return code.unpack(self.value(code.size, value))
 
 
 def layout_of(tags: Tags) -> Layout:

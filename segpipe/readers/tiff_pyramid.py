@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from segpipe.errors import InputError, Reason
 from segpipe.readers.structure import corrupt
 from segpipe.readers.tiff_directory import (
+    MAX_VALUES,
+    SUB_DIRECTORIES,
+    SUBFILE_TYPE,
     Directories,
     Layout,
     Tags,
-    is_reduced,
     layout_of,
-    sub_directories,
 )
 
 _MAX_LEVELS = 64
+_REDUCED, _MASK = 1, 4
 _DAMAGE = (Reason.TRUNCATED, Reason.CORRUPT)
 
 
@@ -76,7 +78,7 @@ def reduced_pages(
 def _candidates(
     directories: Directories, chain: Sequence[int], number: int, tags: Tags
 ) -> Iterator[tuple[int, Tags]]:
-    below = sub_directories(tags)
+    below = _sub_directories(tags)
     if len({*below, *chain}) < len(below) + len(chain):
         raise corrupt("a page below a page (SubIFD) that leads to itself or to another page")
     if below:
@@ -85,10 +87,28 @@ def _candidates(
         return
     for offset in chain[number + 1 : number + 1 + _MAX_LEVELS]:
         found, _ = directories.read(offset)
-        if not found.get(254, (0,))[0]:
+        if not found.get(SUBFILE_TYPE, (0,))[0]:
             return
-        if is_reduced(found):
+        if _is_reduced(found):
             yield offset, found
+
+
+def _sub_directories(tags: Tags) -> tuple[int, ...]:
+    """Positions of the pages below a page (SubIFDs).
+
+    Raises:
+        InputError: `corrupt`, when there are more than any pyramid has levels.
+    """
+    found = tags.get(SUB_DIRECTORIES, ())
+    if len(found) > MAX_VALUES:
+        raise corrupt(f"more than {MAX_VALUES} pages below a page (SubIFDs)")
+    return found
+
+
+def _is_reduced(tags: Tags) -> bool:
+    """Whether a page says that it is another page, smaller (NewSubfileType), and no mask of one."""
+    kind = tags.get(SUBFILE_TYPE, (0,))[0]
+    return bool(kind & _REDUCED) and not kind & _MASK
 
 
 def _is_level(layout: Layout, larger: Layout, whole: Layout) -> bool:

@@ -21,10 +21,12 @@ from __future__ import annotations
 
 import json
 
-FORMAT_VERSION = 3
-"""Of what is written. 2 knows tickets, compactions, tombstones and repeated chunks; 3 etags."""
+FORMAT_VERSION = 4
+"""Of what is written. 2 knows tickets, compactions, tombstones and repeated chunks; 3 etags; 4
+sizes in micrometres.
+"""
 
-OLDER_VERSIONS = (1, 2)
+OLDER_VERSIONS = (1, 2, 3)
 """Also read, as they are; a store of one is raised to `FORMAT_VERSION` when it is written to."""
 
 MARKER = "segpipe.json"

@@ -31,6 +31,10 @@ COMMIT_KEYS = {
     *("format_version", "chunk_id", "spec_id", "run_id", "attempt", "n_images", "n_ok"),
     *("n_objects", "masks", "parts", "failures", "seconds", "sha256"),
 }
+LATER_COLUMNS = {
+    *("etag", "pixel_size_y_um", "pixel_size_x_um"),
+    *("area_um2", "centroid_y_um", "centroid_x_um", "perimeter_um"),
+}
 LATER_KEYS = {"generation", "ceilings"}
 
 
@@ -72,8 +76,8 @@ class StoreByThePage:
         self._columns = {table: columns_of(page, table) for table in ("images", "objects")}
         marker = json.loads((root / "segpipe.json").read_text())
         assert marker["program"] == "segpipe"
-        assert marker["format_version"] in (1, 2, 3), "a version that this page does not know"
-        self._raised = marker["format_version"] < 3 or "raised_from" in marker
+        assert marker["format_version"] in (1, 2, 3, 4), "a version that this page does not know"
+        self._raised = marker["format_version"] < 4 or "raised_from" in marker
         forgetting = [json.loads(path.read_text()) for path in root.glob("forgetting/[!.]*.json")]
         self.hidden = {chunk for one in forgetting for chunk in one["chunks"]}
         self._compaction = self._newest_compaction()
@@ -204,9 +208,9 @@ class StoreByThePage:
         """A part, with the columns that the page lists and in that order."""
         rows = pq.read_table(pa.BufferReader(data))
         expected = self._columns[table]
-        if self._raised and "etag" not in rows.column_names and table == "images":
-            place = list(expected).index("etag")
-            rows = rows.add_column(place, "etag", pa.nulls(len(rows), pa.string()))
+        for place, (name, (kind, _)) in enumerate(expected.items()):
+            if self._raised and name in LATER_COLUMNS and name not in rows.column_names:
+                rows = rows.add_column(place, name, pa.nulls(len(rows), kind))
         assert rows.column_names == list(expected)
         for name, (kind, may_be_null) in expected.items():
             assert rows.schema.field(name).type == kind, name

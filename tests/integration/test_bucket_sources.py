@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
+import numpy as np
 import obstore
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -36,6 +37,7 @@ from segpipe.store.fsck import check_store
 from segpipe.store.plans import read_plan
 from tests.generated import SPEC, ThresholdSegmenter, blobs
 from tests.integration.conftest import Command
+from tests.region_files import ome_tiff
 from tests.s3 import (
     BUCKET,
     FOR_GOOD,
@@ -114,6 +116,41 @@ def test_folders_of_a_console_are_left_alone(prefix: Prefix) -> None:
     for key in ("", "sub/", "odd.png/", "empty.png", "sub/a.png"):
         prefix.put(key)
     assert paths(prefix.address) == ["empty.png", "sub/a.png"]
+
+
+def test_an_ome_zarr_is_one_image_that_is_refused_and_no_silence(prefix: Prefix) -> None:
+    for key in (
+        "a.ome.zarr/zarr.json",
+        "a.ome.zarr/0/c/0/0",
+        "a.ome.zarr-x.png",
+        "b/c.ome.zarr/.zattrs",
+    ):
+        prefix.put(key, b"data")
+    listing = list_collection(prefix.address)
+    refs = list(listing)
+    assert [ref.path for ref in refs] == ["a.ome.zarr-x.png", "a.ome.zarr", "b/c.ome.zarr"]
+    assert [ref.refused for ref in refs] == [None, *[Reason.UNSUPPORTED_FORMAT] * 2]
+    assert refs[1].uri == f"{prefix.address}/a.ome.zarr"
+    assert listing.ignored == 0
+    (ref,) = list_collection(f"{prefix.address}/b/c.ome.zarr")
+    assert ref.uri == refs[2].uri
+
+
+def test_planes_of_an_object_are_images(prefix: Prefix, tmp_path: Path) -> None:
+    data = ome_tiff(tmp_path / "a.ome.tif")
+    address = prefix.put("a.ome.tif", (tmp_path / "a.ome.tif").read_bytes())
+    named = ["a.ome.tif#z=1,c=2", f"{address}#c=2,z=1", f"{address}#t=1,c=0,1,2", "gone.tif#z=1"]
+    prefix.put("planes.txt", "\n".join(named).encode())
+    *refs, gone = list_collection(f"{prefix.address}/planes.txt")
+    assert [ref.uri for ref in refs] == [f"{address}#z=1,t=0,c=2", f"{address}#z=0,t=1,c=0,1,2"]
+    assert gone.refused is Reason.NOT_FOUND
+    for isolated in (False, True):
+        with Reader(Limits(), isolated=isolated) as reader:
+            one, three = (reader.read(ref) for ref in refs)
+            np.testing.assert_array_equal(one.pixels[..., 0], data[0, 2, 1])
+            np.testing.assert_array_equal(three.pixels, np.moveaxis(data[1, :3, 0], 0, -1))
+            assert one.sha256 == reader.sha256(refs[0]) != three.sha256
+            assert reader.changed(refs) == set()
 
 
 def test_a_listing_is_a_stream_of_pages(prefix: Prefix, s3: str) -> None:

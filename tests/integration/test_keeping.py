@@ -96,7 +96,7 @@ def test_an_older_store_is_read_as_it_is(old_store: Path) -> None:
 def test_an_older_store_is_raised_when_it_is_written_to(old_store: Path, images: Path) -> None:
     before = logical_digest(open_store(old_store))
     files = create_store(old_store)
-    assert b'"format_version": 3' in files.read("segpipe.json")
+    assert b'"format_version": 4' in files.read("segpipe.json")
     assert logical_digest(Snapshot(files)) == before
     segment(files, refs(images), "run")
     compact(files)
@@ -109,9 +109,9 @@ def test_an_older_store_is_raised_when_it_is_written_to(old_store: Path, images:
 
 def test_a_newer_store_is_refused(tmp_path: Path) -> None:
     create_store(tmp_path)
-    (tmp_path / "segpipe.json").write_text('{"program": "segpipe", "format_version": 4}')
+    (tmp_path / "segpipe.json").write_text('{"program": "segpipe", "format_version": 5}')
     for enter in (open_store, create_store):
-        with pytest.raises(SpecError, match="store format 4; this segpipe reads 1, 2, 3"):
+        with pytest.raises(SpecError, match="store format 5; this segpipe reads 1, 2, 3, 4"):
             enter(tmp_path)
 
 

@@ -63,8 +63,8 @@ def test_another_programs_folder_is_refused(tmp_path: Path) -> None:
 
 def test_a_store_of_another_format_is_refused(tmp_path: Path) -> None:
     create_store(tmp_path)
-    (tmp_path / "segpipe.json").write_text('{"format_version": 4}')
-    with pytest.raises(SpecError, match="store format 4; this segpipe reads 1, 2, 3"):
+    (tmp_path / "segpipe.json").write_text('{"format_version": 5}')
+    with pytest.raises(SpecError, match="store format 5; this segpipe reads 1, 2, 3, 4"):
         open_store(tmp_path)
     (tmp_path / "segpipe.json").write_text("{")
     with pytest.raises(SpecError, match="damaged"):

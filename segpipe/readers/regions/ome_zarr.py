@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from itertools import product
-from typing import Any
+from typing import BinaryIO
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from segpipe.geometry import Box
 from segpipe.readers.convert import Samples
 from segpipe.readers.deadline import Deadline
 from segpipe.readers.planes import MAX_CHANNELS, Extent, Plane
-from segpipe.readers.regions.ome_xml import micrometres
+from segpipe.readers.regions.ome_metadata import Dataset, Multiscale, read_multiscale
 from segpipe.readers.regions.recent import Recent
 from segpipe.readers.regions.source import (
     About,
@@ -26,48 +25,8 @@ from segpipe.readers.regions.source import (
     check_memory,
     check_size,
 )
-from segpipe.readers.regions.zarr_chunks import ZarrFolder
-from segpipe.readers.regions.zarr_layout import ArrayLayout, array_layout
-from segpipe.readers.structure import corrupt
+from segpipe.readers.regions.zarr_chunks import ZarrFolder, chunk_file
 from segpipe.records import Header
-
-_MAX_LEVELS = 64
-_AXES = "tczyx"
-
-
-@dataclass(frozen=True, slots=True)
-class _Dataset:
-    """One level: the path of its array in the folder, and how that is stored."""
-
-    path: str
-    layout: ArrayLayout
-
-
-@dataclass(frozen=True, slots=True)
-class _Multiscale:
-    """The image that the metadata tells of.
-
-    Attributes:
-        axes: one letter for each, the last two are `y` and `x`.
-        scale: of level 0, by axis; empty where there is none.
-        units: by axis, empty where there is none.
-    """
-
-    axes: str
-    units: tuple[str, ...]
-    scale: tuple[float, ...]
-    datasets: tuple[_Dataset, ...]
-
-    def size(self, axis: str) -> int:
-        place = self.axes.find(axis)
-        return self.datasets[0].layout.shape[place] if place >= 0 else 1
-
-    @property
-    def pixel_size_um(self) -> tuple[float, float] | None:
-        if not self.scale:
-            return None
-        y, x = (micrometres(self.scale[axis], self.units[axis]) for axis in (-2, -1))
-        return (y, x) if y and x else None
 
 
 class OmeZarrSource(RegionSource):
@@ -76,7 +35,7 @@ class OmeZarrSource(RegionSource):
     def __init__(
         self,
         folder: ZarrFolder,
-        image: _Multiscale,
+        image: Multiscale,
         plane: Plane,
         about: About,
         limits: RegionLimits,
@@ -88,6 +47,43 @@ class OmeZarrSource(RegionSource):
 
     def close(self) -> None:
         self._recent.clear()
+
+    @property
+    def held_bytes(self) -> int:
+        """The chunks that are kept, which may hold other planes, and the one that is decoded."""
+        one = self._image.datasets[0].layout.chunk_bytes
+        return min(self.limits.memory_bytes, self.n_chunks * one) + one
+
+    @property
+    def n_chunks(self) -> int:
+        """That all of level 0 of the plane is in; channels of one chunk count each."""
+        rows, columns = self._grid(self._image.datasets[0])
+        return len(rows) * len(columns) * len(self._plane.c or ())
+
+    def files(self) -> Iterator[str]:
+        """What is read for level 0 of the plane, as far as it is there, sorted by the bytes of the
+        names: metadata, and the files of chunks, each once.
+
+        Raises:
+            InputError: some of it leads out of the folder.
+        """
+        first = self._image.datasets[0]
+        chunks = (chunk_file(first.path, first.layout, place) for place in self._places(first))
+        names = {*self._image.metadata, *chunks}
+        return self._folder.present(sorted(names, key=os.fsencode))
+
+    def open_file(self, name: str) -> tuple[BinaryIO, int]:
+        """One of `files`, and its size in bytes."""
+        return self._folder.open(name)
+
+    def _places(self, dataset: Dataset) -> Iterator[tuple[int, ...]]:
+        for channel, row, column in product(self._plane.c or (), *self._grid(dataset)):
+            yield self._place(dataset, channel, row, column)[0]
+
+    def _grid(self, dataset: Dataset) -> tuple[range, range]:
+        """Rows and columns of chunks."""
+        (height, width), (down, right) = dataset.layout.shape[-2:], dataset.layout.chunk[-2:]
+        return range(-(-height // down)), range(-(-width // right))
 
     def _samples(self, box: Box, level: int, deadline: Deadline) -> Samples:
         dataset = self._image.datasets[level]
@@ -106,19 +102,25 @@ class OmeZarrSource(RegionSource):
             whole[(*common.shift(-box.y0, -box.x0).slices, number)] = found[source]
         return whole
 
-    def _chunk(self, dataset: _Dataset, channel: int, row: int, column: int) -> Samples:
+    def _chunk(self, dataset: Dataset, channel: int, row: int, column: int) -> Samples:
         """(h, w) of the chunk at `row` and `column`, of the chosen plane."""
+        place, inner = self._place(dataset, channel, row, column)
+        make = partial(self._folder.chunk, dataset.path, dataset.layout, place)
+        chunk = self._recent.get((dataset.path, place), make)
+        part: Samples = chunk[inner]
+        return part
+
+    def _place(
+        self, dataset: Dataset, channel: int, row: int, column: int
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """(place of the chunk, counted in chunks, place of the plane in it)."""
         index = {"t": self._plane.t, "z": self._plane.z, "c": channel}
         outer = [
             divmod(index[axis], size)
             for axis, size in zip(self._image.axes, dataset.layout.chunk, strict=True)
             if axis in index
         ]
-        place = (*(chunk for chunk, _ in outer), row, column)
-        make = partial(self._folder.chunk, dataset.path, dataset.layout, place)
-        chunk = self._recent.get((dataset.path, place), make)
-        part: Samples = chunk[tuple(inner for _, inner in outer)]
-        return part
+        return (*(chunk for chunk, _ in outer), row, column), tuple(inner for _, inner in outer)
 
 
 def open_ome_zarr(path: str, plane: Plane | None, limits: RegionLimits, name: str) -> OmeZarrSource:
@@ -134,7 +136,7 @@ def open_ome_zarr(path: str, plane: Plane | None, limits: RegionLimits, name: st
     import imagecodecs
 
     folder = ZarrFolder(path, limits)
-    image = _multiscale(folder, 3 if _is_format_3(path) else 2)
+    image = read_multiscale(folder, path)
     extent = Extent(*(image.size(axis) for axis in "ztc"))
     chosen = (plane or Plane()).within(extent)
     channels = tuple(range(extent.c)) if chosen.c is None else chosen.c
@@ -154,101 +156,12 @@ def open_ome_zarr(path: str, plane: Plane | None, limits: RegionLimits, name: st
         format="ome-zarr",
         decoder=f"imagecodecs {imagecodecs.__version__}",
         n_frames=extent.z * extent.t,
+        pixel_size_um=image.pixel_size_um,
     )
     check_size(header, limits)
     for dataset in image.datasets:
         check_memory(dataset.layout.chunk_bytes, "decoding a chunk", limits)
     levels = tuple(Level.of(shape, header.shape) for shape in shapes)
     any_channels = chosen.c is not None
-    about = About(header, levels, extent, image.pixel_size_um, None, any_channels)
+    about = About(header, levels, extent, any_channels=any_channels)
     return OmeZarrSource(folder, image, Plane(chosen.z, chosen.t, channels), about, limits, name)
-
-
-def _is_format_3(path: str) -> bool:
-    return os.path.isfile(os.path.join(path, "zarr.json"))  # noqa: PTH113, PTH118
-
-
-def _multiscale(folder: ZarrFolder, zarr_format: int) -> _Multiscale:
-    """The first image of the group."""
-    if zarr_format == 3:
-        attributes = folder.metadata("zarr.json").get("attributes")
-        about = attributes.get("ome") if isinstance(attributes, dict) else None
-    else:
-        about = folder.metadata(".zattrs")
-    found = about.get("multiscales") if isinstance(about, dict) else None
-    if not isinstance(found, list) or not found or not isinstance(found[0], dict):
-        raise InputError(
-            Reason.UNSUPPORTED_FORMAT,
-            "a Zarr group without an image (multiscales); of a plate, give one of its images",
-        )
-    axes, units = _axes(found[0].get("axes"))
-    listed = found[0].get("datasets")
-    if not isinstance(listed, list) or not 0 < len(listed) <= _MAX_LEVELS:
-        raise corrupt(f"OME-Zarr with datasets {listed!r:.80}; 1 to {_MAX_LEVELS} are read")
-    datasets = tuple(_dataset(folder, one, zarr_format) for one in listed)
-    _check_levels(datasets, axes)
-    scale = _product(
-        _scale(listed[0].get("coordinateTransformations"), len(axes)),
-        _scale(found[0].get("coordinateTransformations"), len(axes)),
-    )
-    return _Multiscale(axes, units, scale, datasets)
-
-
-def _axes(raw: object) -> tuple[str, tuple[str, ...]]:
-    axes = [one for one in raw if isinstance(one, dict)] if isinstance(raw, list) else []
-    names = "".join(str(one.get("name")) for one in axes)
-    ordered = "".join(axis for axis in _AXES if axis in names)
-    if not names.endswith("yx") or sorted(names) != sorted(ordered):
-        raise InputError(
-            Reason.UNSUPPORTED_FORMAT,
-            f"OME-Zarr with axes {names!r:.40}; t, c and z, as far as there are any, then y, x",
-        )
-    return names, tuple(str(one.get("unit", "")) for one in axes)
-
-
-def _dataset(folder: ZarrFolder, raw: Any, zarr_format: int) -> _Dataset:
-    path = raw.get("path") if isinstance(raw, dict) else None
-    if not isinstance(path, str) or not path.strip("/."):
-        raise corrupt(f"OME-Zarr with a dataset {raw!r:.80}")
-    name = "zarr.json" if zarr_format == 3 else ".zarray"
-    return _Dataset(path, array_layout(folder.metadata(f"{path}/{name}"), zarr_format))
-
-
-def _check_levels(datasets: Sequence[_Dataset], axes: str) -> None:
-    """Levels have one type, the same planes, and become smaller."""
-    first = datasets[0].layout
-    if len(first.shape) != len(axes):
-        raise corrupt(f"OME-Zarr of shape {first.shape} with axes {axes}")
-    if 0 in first.shape:
-        raise corrupt(f"OME-Zarr of shape {first.shape}")
-    before = first.shape
-    for dataset in datasets[1:]:
-        shape = dataset.layout.shape
-        alike = len(shape) == len(axes) and all(
-            size == first.shape[place] for place, size in enumerate(shape) if axes[place] in "tc"
-        )
-        smaller = alike and all(0 < new <= old for new, old in zip(shape, before, strict=True))
-        if not smaller or shape[-2:] == before[-2:]:
-            raise corrupt(f"OME-Zarr with a level of {shape} after one of {before}")
-        if dataset.layout.packing.dtype.newbyteorder("=") != first.packing.dtype.newbyteorder("="):
-            raise corrupt("OME-Zarr with levels of different types")
-        before = shape
-
-
-def _scale(raw: object, n_axes: int) -> tuple[float, ...]:
-    """Of the transformations of one place; empty where none is a scale."""
-    for one in raw if isinstance(raw, list) else ():
-        if isinstance(one, Mapping) and one.get("type") == "scale":
-            scale = one.get("scale")
-            if not isinstance(scale, list) or len(scale) != n_axes:
-                raise corrupt(f"OME-Zarr with a scale of {scale!r:.80}")
-            if not all(isinstance(size, (int, float)) for size in scale):
-                raise corrupt(f"OME-Zarr with a scale of {scale!r:.80}")
-            return tuple(map(float, scale))
-    return ()
-
-
-def _product(first: tuple[float, ...], second: tuple[float, ...]) -> tuple[float, ...]:
-    if first and second:
-        return tuple(a * b for a, b in zip(first, second, strict=True))
-    return first or second

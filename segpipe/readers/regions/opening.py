@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from typing import BinaryIO
 
 from segpipe.errors import InputError, Reason
@@ -19,7 +18,7 @@ from segpipe.readers.regions.slides import is_slide, open_slide
 from segpipe.readers.regions.source import RegionLimits, RegionSource, check_memory, errors_of
 from segpipe.readers.regions.tiff import open_tiff
 from segpipe.readers.regions.whole import open_whole
-from segpipe.readers.zarr_folder import METADATA, is_ome_zarr
+from segpipe.readers.zarr_folder import folder_of, is_ome_zarr, no_image
 from segpipe.records import ImageRef
 
 
@@ -45,40 +44,28 @@ def open_regions(
         if ref.refused is not None:
             raise InputError(ref.refused, ref.refused_detail)
         uri, plane = split_plane(ref.uri)
-        folder = _folder(uri)
+        folder = folder_of(uri)
+        if folder is not None and not is_ome_zarr(folder):
+            raise no_image()
         if folder is not None:
             return open_ome_zarr(folder, plane, limits, ref.path)
         if is_slide(uri):
             return open_slide(_local(uri), plane, limits, ref.path)
         file = SharedFile(*_opened(uri, ref, limits, places or Places()))
         try:
-            return _by_content(file, plane, limits, ref.path)
+            return open_content(file, plane, limits, ref.path)
         except BaseException:
             file.close()
             raise
 
 
-def _by_content(
+def open_content(
     file: SharedFile, plane: Plane | None, limits: RegionLimits, name: str
 ) -> RegionSource:
+    """As `open_regions`, of a file that is open, whatever it is called; it is then the source's."""
     if sniff(file.read(0, PREFIX_BYTES)) is tiff:
         return open_tiff(file, plane, limits, name)
     return open_whole(file, plane, limits, name)
-
-
-def _folder(uri: str) -> str | None:
-    """The path of an OME-Zarr; None where it is something else."""
-    if is_object_uri(uri):
-        return None
-    path, member = split_uri(uri)
-    if member is not None or not os.path.isdir(path):  # noqa: PTH112 - any bytes, as strings
-        return None
-    if not is_ome_zarr(path):
-        raise InputError(
-            Reason.NOT_A_FILE,
-            f"a folder, and no image in OME-Zarr (in its {' or '.join(METADATA)})",
-        )
-    return path
 
 
 def _local(uri: str) -> str:

@@ -12,6 +12,7 @@ from segpipe.errors import InputError, Reason
 from segpipe.geometry import Box
 from segpipe.readers.convert import Samples
 from segpipe.readers.deadline import Deadline
+from segpipe.readers.ome_xml import micrometres
 from segpipe.readers.planes import Extent, Plane
 from segpipe.readers.regions.source import (
     About,
@@ -87,20 +88,19 @@ def _about(slide: openslide.OpenSlide, decoder: str) -> About:
     shapes = [(height, width) for width, height in slide.level_dimensions]
     if not shapes or 0 in shapes[-1]:
         raise corrupt(f"a slide with levels of {shapes}")
-    header = Header(*shapes[0], 3, "uint8", "slide", decoder)
-    return About(
-        header,
-        tuple(Level.of(shape, shapes[0]) for shape in shapes),
-        pixel_size_um=_pixel_size(slide.properties),
+    header = Header(
+        *shapes[0], 3, "uint8", "slide", decoder, pixel_size_um=_pixel_size(slide.properties)
     )
+    return About(header, tuple(Level.of(shape, shapes[0]) for shape in shapes))
 
 
 def _pixel_size(properties: Any) -> tuple[float, float] | None:
     try:
-        y, x = (float(properties[f"openslide.mpp-{axis}"]) for axis in "yx")
+        sizes = (float(properties[f"openslide.mpp-{axis}"]) for axis in "yx")
+        y, x = (micrometres(size, "um") for size in sizes)
     except (KeyError, ValueError):
         return None
-    return (y, x) if y > 0 and x > 0 and np.isfinite((y, x)).all() else None
+    return (y, x) if y and x else None
 
 
 def _openslide() -> Any:

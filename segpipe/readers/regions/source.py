@@ -83,7 +83,6 @@ class About:
             for by number.
         levels: level 0 first, each smaller than the one before.
         extent: planes of the file, of which this image is one.
-        pixel_size_um: (y, x) micrometres, of level 0; None where the file does not say.
         georeference: None where there is none.
         any_channels: the channels were chosen by number.
     """
@@ -91,7 +90,6 @@ class About:
     header: Header
     levels: tuple[Level, ...]
     extent: Extent = field(default_factory=Extent)
-    pixel_size_um: tuple[float, float] | None = None
     georeference: Georeference | None = None
     any_channels: bool = False
 
@@ -126,7 +124,8 @@ class RegionSource(ABC):
 
     @property
     def pixel_size_um(self) -> tuple[float, float] | None:
-        return self.about.pixel_size_um
+        """(y, x) micrometres, of level 0; None where the file does not say."""
+        return self.header.pixel_size_um
 
     @property
     def georeference(self) -> Georeference | None:
@@ -137,6 +136,13 @@ class RegionSource(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def held_bytes(self) -> int:
+        """What reading all of level 0 holds at a time besides its pixels, where that is known to be
+        more than the parts that they are made of.
+        """
+        return 0
 
     def read(self, box: Box, level: int = 0) -> Pixels:
         """(h, w, C) pixels in `box` of a level, in the types of the header, finite.

@@ -16,9 +16,9 @@ from segpipe.errors import InputError, Reason
 from segpipe.geometry import Box
 from segpipe.readers.convert import Samples, upright_shape
 from segpipe.readers.deadline import Deadline
+from segpipe.readers.ome_xml import OmeImage, parse_ome_xml
 from segpipe.readers.planes import MAX_CHANNELS, Extent, Plane
 from segpipe.readers.regions.georeference import MAX_VALUES, TAGS, georeference
-from segpipe.readers.regions.ome_xml import OmeImage, parse_ome_xml
 from segpipe.readers.regions.recent import Recent
 from segpipe.readers.regions.shared_file import SharedFile
 from segpipe.readers.regions.source import (
@@ -206,14 +206,10 @@ def _about(
     shapes = [
         upright_shape(page.layout.height, page.layout.width, header.orientation) for page in stack
     ]
-    size = ome.pixel_size_um if ome else None
-    if size and header.orientation in (5, 6, 7, 8):
-        size = size[1], size[0]
     return About(
         header,
         tuple(Level.of(shape, whole) for shape in shapes),
         ome.extent if ome else Extent(),
-        size,
         georeference(_geo_tags(opened.pages.first)),
     )
 

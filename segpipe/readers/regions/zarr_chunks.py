@@ -6,7 +6,8 @@ import json
 import math
 import os
 import struct
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -48,6 +49,19 @@ class ZarrFolder:
             raise corrupt(f"{name[-80:]!r} holds no JSON object")
         return found
 
+    def present(self, names: Iterable[str]) -> Iterator[str]:
+        """Those files of the folder that are there."""
+        return (name for name in names if os.path.lexists(self._path(name)))
+
+    def open(self, name: str) -> tuple[BinaryIO, int]:
+        """A file of the folder, and its size in bytes.
+
+        Raises:
+            InputError: it cannot be read, or leads out of the folder.
+        """
+        file, found = open_file(self._path(name))
+        return file, found.st_size
+
     def chunk(self, path: str, layout: ArrayLayout, place: tuple[int, ...]) -> Samples:
         """The decoded chunk at `place` (counted in chunks), of `layout.chunk`.
 
@@ -64,11 +78,7 @@ class ZarrFolder:
         most = self._limits.memory_bytes
         if sharding is None:
             return self._read(_key(path, layout, place), 0, None, most)
-        per_shard = tuple(
-            whole // part for whole, part in zip(sharding.shape, layout.chunk, strict=True)
-        )
-        shard = tuple(index // n for index, n in zip(place, per_shard, strict=True))
-        inner = [index % n for index, n in zip(place, per_shard, strict=True)]
+        shard, inner, per_shard = _shard_of(layout, place)
         key = _key(path, layout, shard)
         number = int(np.ravel_multi_index(inner, per_shard))
         size = math.prod(per_shard) * _ENTRY.size + sharding.checksum * _CHECKSUM.size
@@ -93,21 +103,13 @@ class ZarrFolder:
             offset: from the end where it is negative.
             length: None for all.
         """
-        path = os.path.join(self._root, name)  # noqa: PTH118 - any bytes, as strings
-        refused = unsafe_name(os.fsencode(name))
-        if refused or not os.path.realpath(path).startswith(self._root + os.sep):
-            raise InputError(
-                Reason.UNSAFE_MEMBER,
-                f"{name[-80:]!r} leads out of its folder ({refused or 'a link'})",
-            )
         try:
-            file, found = open_file(path)
+            file, size = self.open(name)
         except InputError as error:
             if error.reason is Reason.NOT_FOUND:
                 return None
             raise
         with file:
-            size = found.st_size
             start = size + offset if offset < 0 else offset
             wanted = size if length is None else length
             if wanted > most:
@@ -118,6 +120,21 @@ class ZarrFolder:
                 raise truncated(f"{name[-80:]!r} ({start:,} + {wanted:,} of {size:,} bytes)")
             file.seek(start)
             return file.read(wanted)
+
+    def _path(self, name: str) -> str:
+        path = os.path.join(self._root, name)  # noqa: PTH118 - any bytes, as strings
+        refused = unsafe_name(os.fsencode(name))
+        if refused or not os.path.realpath(path).startswith(self._root + os.sep):
+            raise InputError(
+                Reason.UNSAFE_MEMBER,
+                f"{name[-80:]!r} leads out of its folder ({refused or 'a link'})",
+            )
+        return path
+
+
+def chunk_file(path: str, layout: ArrayLayout, place: tuple[int, ...]) -> str:
+    """The name of the file in which the chunk at `place` is, which may be a shard."""
+    return _key(path, layout, _shard_of(layout, place)[0])
 
 
 def unpacked(packed: bytes, packing: Packing, shape: tuple[int, ...]) -> Samples:
@@ -158,6 +175,17 @@ def _without_checksum(data: bytes, what: str) -> bytes:
     if len(end) < _CHECKSUM.size or google_crc32c.value(content) != _CHECKSUM.unpack(end)[0]:
         raise corrupt(f"{what} whose CRC-32C is not that of its bytes")
     return content
+
+
+def _shard_of(
+    layout: ArrayLayout, place: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """(place of the file of a chunk, place of the chunk in it, chunks in a file by axis)."""
+    shape = layout.chunk if layout.sharding is None else layout.sharding.shape
+    per_shard = tuple(whole // part for whole, part in zip(shape, layout.chunk, strict=True))
+    shard = tuple(index // n for index, n in zip(place, per_shard, strict=True))
+    inner = tuple(index % n for index, n in zip(place, per_shard, strict=True))
+    return shard, inner, per_shard
 
 
 def _key(path: str, layout: ArrayLayout, place: tuple[int, ...]) -> str:

@@ -1,4 +1,5 @@
-"""What is needed of OME-XML (https://docs.openmicroscopy.org/ome-model/6.3.1/): where planes are.
+"""What is needed of OME-XML (https://docs.openmicroscopy.org/ome-model/6.3.1/): where planes are,
+and how large a pixel is.
 
 The text is read as a stream of elements; nothing is built of it, so its size is its cost. A
 document type, and with it every entity, is refused.
@@ -6,6 +7,7 @@ document type, and with it every entity, is refused.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass
 from xml.parsers import expat
@@ -21,15 +23,18 @@ _MICROMETRES = {
     "meter": 1e6, "inch": 25_400.0,
 }  # fmt: skip
 """Unit, as OME-XML or OME-Zarr writes it -> micrometres."""
+_SMALLEST, _LARGEST = 1e-9, 1e9
 _ORDERS = {"XYZCT": "zct", "XYZTC": "ztc", "XYCTZ": "ctz", "XYCZT": "czt", "XYTCZ": "tcz",
            "XYTZC": "tzc"}  # fmt: skip
 
 
 def micrometres(size: float, unit: str) -> float | None:
-    """A length in micrometres; None where it is none: no unit of length, or not positive."""
-    factor = _MICROMETRES.get(unit)
-    length = size * factor if factor else 0.0
-    return length if math.isfinite(length) and length > 0 else None
+    """A length in micrometres; None where it has no unit of length, or is none of a pixel.
+
+    That is a femtometre to a kilometre: areas and sums of such lengths are numbers, too.
+    """
+    length = size * _MICROMETRES.get(unit, math.nan)
+    return length if _SMALLEST <= length <= _LARGEST else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +89,31 @@ def parse_ome_xml(text: str) -> OmeImage:
     return _image(document.pixels, document.samples, document.data)
 
 
+def first_pixel_size(text: str, shape: tuple[int, int]) -> tuple[float, float] | None:
+    """(y, x) micrometres of the first image of a document that may be damaged, or cut off.
+
+    Args:
+        shape: (height, width) of the page; what is said of an image of another shape is not of it.
+    """
+    document = _Document(only_pixels=True)
+    with contextlib.suppress(expat.ExpatError, InputError, _Found):
+        document.parser.Parse(text, True)
+    pixels = document.pixels or {}
+    if (pixels.get("SizeY"), pixels.get("SizeX")) != tuple(map(str, shape)):
+        return None
+    return _pixel_size(pixels)
+
+
+class _Found(Exception):  # noqa: N818 - ends the reading, and is no error
+    pass
+
+
 class _Document:
     """Keeps the attributes of `Pixels`, `Channel` and `TiffData` of the first image."""
 
-    def __init__(self) -> None:
+    def __init__(self, only_pixels: bool = False) -> None:
+        """`only_pixels`: raise `_Found` as soon as `Pixels` begins."""
+        self._only_pixels = only_pixels
         self.pixels: dict[str, str] | None = None
         self.samples = 1
         self.data: list[dict[str, str]] = []
@@ -107,6 +133,8 @@ class _Document:
             return
         if name == "Pixels" and self.pixels is None:
             self.pixels = dict(attributes)
+            if self._only_pixels:
+                raise _Found
         elif name == "Channel" and self.pixels is not None:
             self.samples = max(self.samples, _count(attributes, "SamplesPerPixel", 1))
         elif name == "TiffData":
