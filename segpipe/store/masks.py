@@ -157,34 +157,41 @@ class _Stack:
         return compress(self._chunk)
 
 
-def _key(shard: tuple[int, int, int]) -> str:
+def _key(shard: tuple[int, ...]) -> str:
     return "/".join(("c", *map(str, shard)))
 
 
 class MaskStack:
-    """A stack of masks, open for reading; the file of the last shard is kept, as it is stored.
+    """A stack of masks, or those of one large image; the file of the last shard is kept, as stored.
 
     Raises:
-        StoreError: it is not an array that `MaskWriter` has written.
+        StoreError: it is not an array that `MaskWriter` or `PyramidWriter` has written.
     """
 
     def __init__(self, files: Files, path: str) -> None:
         """`path` of the array is relative to the store, as in the column `mask_array`."""
         array = zarr.open_array(files.zarr(path), mode="r", zarr_format=3)
-        if array.shards is None or len(array.shape) != 3:
+        if array.shards is None or array.ndim not in (2, 3):
             raise StoreError(f"{path}: is not a stack of masks; run `segpipe fsck`")
-        sizes = array.shape, array.chunks, array.shards
+        self._one = array.ndim == 2
+        ahead = (1,) if self._one else ()
+        sizes = ((*ahead, *size) for size in (array.shape, array.chunks, array.shards))
         self._layout = StackLayout(*(cast("tuple[int, int, int]", size) for size in sizes))
         self._dtype = array.dtype
         self._files = files
         self._path = path
         self._last: tuple[str, Shard | None] = "", None
 
-    def read(self, index: int, shape: tuple[int, int], part: Box | None = None) -> Mask:
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) of the planes, padding included."""
+        return self._layout.shape[1:]
+
+    def read(self, index: int | None, shape: tuple[int, int], part: Box | None = None) -> Mask:
         """One image's (H, W) plane, without the padding.
 
         Args:
-            index: as in the column `mask_index`.
+            index: as in the column `mask_index`; None where the array is of one image.
             shape: (height, width) of the image.
             part: of the image, not empty; only that is read and returned.
 
@@ -193,8 +200,8 @@ class MaskStack:
         """
         box = part or Box(0, 0, *shape)
         mask = np.zeros((box.height, box.width), self._dtype)
-        for tile in self._layout.tiles(index, shape, box):
-            key = _key(tile.shard)
+        for tile in self._layout.tiles(index or 0, shape, box):
+            key = _key(tile.shard[1:] if self._one else tile.shard)
             try:
                 chunk = self._chunk(key, tile.place)
             except (OSError, ValueError) as error:

@@ -57,13 +57,13 @@ def write_ome_zarr(
         label_images: by name, of the height and width of `pixels`.
     """
     root = zarr.create_group(folder, zarr_format=3)
-    levels = _levels(pixels.shape[:2])
-    axes = [{"name": "c", "type": "channel"}, *_axes()]
+    levels = count_levels(pixels.shape[:2])
+    all_axes = [{"name": "c", "type": "channel"}, *axes()]
     planes = np.moveaxis(pixels, 2, 0)
     _write_pyramid(root, _means(planes, levels))
     root.attrs["ome"] = {
         "version": VERSION,
-        "multiscales": [_multiscale(name, axes, levels)],
+        "multiscales": [multiscale(name, all_axes, levels)],
         "omero": {"channels": _channels(pixels)},
     }
     labels = root.create_group("labels")
@@ -73,16 +73,18 @@ def write_ome_zarr(
         _write_pyramid(group, _nearest(image.labels, levels))
         group.attrs["ome"] = {
             "version": VERSION,
-            "multiscales": [_multiscale(label_name, _axes(), levels)],
+            "multiscales": [multiscale(label_name, axes(), levels)],
             "image-label": _image_label(image),
         }
 
 
-def _axes() -> list[dict[str, str]]:
+def axes() -> list[dict[str, str]]:
+    """Of a label image."""
     return [{"name": name, "type": "space"} for name in ("y", "x")]
 
 
-def _levels(shape: tuple[int, ...]) -> int:
+def count_levels(shape: tuple[int, ...]) -> int:
+    """Of the pyramid of an image of `shape`, the image itself included."""
     levels, side = 1, max(shape)
     while side > SMALLEST:
         side = (side + 1) // 2
@@ -90,7 +92,8 @@ def _levels(shape: tuple[int, ...]) -> int:
     return levels
 
 
-def _multiscale(name: str, axes: list[dict[str, str]], levels: int) -> dict[str, Any]:
+def multiscale(name: str, axes: list[dict[str, str]], levels: int) -> dict[str, Any]:
+    """What `multiscales` says of a pyramid whose arrays are named by their level."""
     others = len(axes) - 2
     datasets = [
         {"path": str(level), "coordinateTransformations": _place(level, others)}
@@ -127,10 +130,11 @@ def _write_pyramid(group: zarr.Group, levels: Iterable[Plane]) -> None:
 def _nearest(labels: Plane, levels: int) -> Iterator[Plane]:
     """(H, W), then what is at the centre of each square of 2, 4, ... pixels."""
     for level in range(levels):
-        yield labels[np.ix_(*(_centres(size, 2**level) for size in labels.shape))]
+        yield labels[np.ix_(*(centres(size, 2**level) for size in labels.shape))]
 
 
-def _centres(size: int, side: int) -> npt.NDArray[np.intp]:
+def centres(size: int, side: int) -> npt.NDArray[np.intp]:
+    """Along one axis, the pixels of the image that a level shows whose pixels are `side` wide."""
     return np.minimum(np.arange(0, size, side) + side // 2, size - 1)
 
 

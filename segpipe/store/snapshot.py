@@ -26,6 +26,7 @@ from segpipe.store.files import Files, LocalFiles
 from segpipe.store.leases import is_live, live_runs
 from segpipe.store.masks import MaskStack
 from segpipe.store.missing import missing_images
+from segpipe.store.ome_zarr import count_levels
 from segpipe.store.tombstones import hidden_chunks, is_forgotten
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Snapshot:
         published = (name.removesuffix(".parquet") for name in files.names("images"))
         self.chunk_ids = tuple(sorted(chunk for chunk in published if chunk not in hidden))
         self._chunk_objects = functools.lru_cache(maxsize=4)(self._read_chunk_objects)
-        self._stack = functools.lru_cache(maxsize=4)(functools.partial(MaskStack, files))
+        self._stack = functools.lru_cache(maxsize=8)(functools.partial(MaskStack, files))
 
     def of_chunks(self, chunk_ids: Iterable[str]) -> Self:
         """The same store with these chunks alone, as far as it has them."""
@@ -209,32 +210,46 @@ class Snapshot:
         rows = table.filter(pc.field("image_id") == image["image_id"])
         return list(rows.sort_by("label").to_pylist())
 
+    def levels(self, image: Row) -> list[tuple[int, int]]:
+        """(height, width) of each size in which the masks of an `ok` row are stored, its own first.
+
+        Each level is half as high and wide as the one before, rounded up.
+        """
+        shape = image["height"], image["width"]
+        sides = (2**level for level in range(count_levels(shape) if is_large(image) else 1))
+        return [(-(-shape[0] // side), -(-shape[1] // side)) for side in sides]
+
     def label_image(
-        self, image: Row, part: Box | None = None
+        self, image: Row, part: Box | None = None, level: int = 0
     ) -> npt.NDArray[np.unsignedinteger[Any]]:
         """(H, W) uint16 or uint32: the label image of an `ok` image row.
 
         Args:
-            part: of the image, not empty; only that is read and returned.
+            part: of the level, not empty; only that is read and returned.
+            level: one of `levels`.
         """
-        return self._mask(image, "mask_array", part)
+        return self._mask(image, "mask_array", part, level)
 
     def semantic(
-        self, image: Row, part: Box | None = None
+        self, image: Row, part: Box | None = None, level: int = 0
     ) -> npt.NDArray[np.unsignedinteger[Any]] | None:
-        """(H, W) uint8 class per pixel, or None where the model has none; `part` as above."""
-        return self._mask(image, "semantic_array", part) if image["semantic_array"] else None
+        """(H, W) uint8 class per pixel, or None where the model has none; the rest as above."""
+        if not image["semantic_array"]:
+            return None
+        return self._mask(image, "semantic_array", part, level)
 
     def _mask(
-        self, image: Row, column: str, part: Box | None
+        self, image: Row, column: str, part: Box | None, level: int
     ) -> npt.NDArray[np.unsignedinteger[Any]]:
         if image["status"] != "ok":
             raise SpecError(f"{image['path']}: has no masks: {image['reason']}: {image['detail']}")
-        shape = image["height"], image["width"]
-        return self._stack(image[column]).read(image["mask_index"], shape, part)
+        path = f"{image[column].rpartition('/')[0]}/{level}" if level else image[column]
+        return self._stack(path).read(image["mask_index"], self.levels(image)[level], part)
 
     def zarr_array(self, path: str) -> zarr.Array[Any]:
-        """The masks of a chunk as zarr-python opens them, (N, H, W), to read only.
+        """The masks of a chunk, (N, H, W), or of a large image, (H, W), as zarr-python opens them.
+
+        They are to be read only.
 
         Args:
             path: as in the columns `mask_array` and `semantic_array`.
@@ -247,6 +262,11 @@ class Snapshot:
         part = layout.published_part(chunk_id, "objects")
         with named_damage(self.of_chunks([chunk_id]), "objects"):
             return pq.read_table(part, filesystem=self.files.arrow())
+
+
+def is_large(image: Row) -> bool:
+    """Of an `ok` row of `images`: its masks are a pyramid of their own, in no stack."""
+    return image["mask_index"] is None
 
 
 def is_truth() -> pc.Expression:
