@@ -127,21 +127,22 @@ class Archive(Snapshot):
         """
         return read_source(self._row(image)).pixels
 
-    def label_image(self, image: str | Row, part: Box | None = None) -> Labels:
+    def label_image(self, image: str | Row, part: Box | None = None, level: int = 0) -> Labels:
         """(H, W) uint16 or uint32: 0 is background, 1..N are the objects.
 
         Args:
             image: as for `image`; by name it is the newest result.
-            part: of the image, not empty; only that is read and returned.
+            part: of the level, not empty; only that is read and returned.
+            level: of a large image 1 is half as high and wide, 2 a quarter, and so on.
 
         Raises:
             SpecError: there is no such image, or it failed.
         """
-        return super().label_image(self._row(image), part)
+        return super().label_image(self._row(image), part, level)
 
-    def semantic(self, image: str | Row, part: Box | None = None) -> Labels | None:
+    def semantic(self, image: str | Row, part: Box | None = None, level: int = 0) -> Labels | None:
         """(H, W) uint8 class per pixel, or None where the model has none."""
-        return super().semantic(self._row(image), part)
+        return super().semantic(self._row(image), part, level)
 
     def mask(self, image: str | Row, label: int) -> npt.NDArray[np.bool_]:
         """(H, W): the whole object, parts that others hide included.

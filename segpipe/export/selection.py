@@ -52,19 +52,21 @@ class Selection(Snapshot):
         rows, labels = super().objects_of(image), self._chosen[_key(image)]
         return rows if labels is None else [row for row in rows if row["label"] in labels]
 
-    def label_image(self, image: Row, part: Box | None = None) -> Labels:
+    def label_image(self, image: Row, part: Box | None = None, level: int = 0) -> Labels:
         """The label image; an object that was not chosen is background there."""
-        found, labels = super().label_image(image, part), self._chosen[_key(image)]
+        found, labels = super().label_image(image, part, level), self._chosen[_key(image)]
         if labels is None:
             return found
         return np.where(np.isin(found, sorted(labels)), found, np.zeros((), found.dtype))
 
-    def semantic(self, image: Row, part: Box | None = None) -> Labels | None:
+    def semantic(self, image: Row, part: Box | None = None, level: int = 0) -> Labels | None:
         """The class image; background outside of the objects that were chosen."""
-        classes = super().semantic(image, part)
+        classes = super().semantic(image, part, level)
         if classes is None or self._chosen[_key(image)] is None:
             return classes
-        return np.where(self.label_image(image, part) > 0, classes, np.zeros((), classes.dtype))
+        return np.where(
+            self.label_image(image, part, level) > 0, classes, np.zeros((), classes.dtype)
+        )
 
     def has(self, objects: pa.RecordBatch) -> pa.Array:
         """Which rows of `objects` were chosen."""

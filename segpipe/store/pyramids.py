@@ -1,4 +1,4 @@
-"""The masks of one large image: an OME-Zarr 0.5 label image with its pyramid, written block by block.
+"""The masks of one large image: an OME-Zarr 0.5 label image with its pyramid, block by block.
 
 Every file is a whole shard and is written once, as soon as the last pixel of it has come. Of the
 smaller levels only the chunks that the blocks of the moment touch are in memory; so the memory is
