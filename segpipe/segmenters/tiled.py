@@ -1,9 +1,10 @@
 """Images over the tile budget, looked at part by part; all others as they are.
 
 A part is a core and a halo around it (`planning.tiles`). All parts of an image are scaled by the
-range of the whole image and looked at in one magnification, which objects in a few of them choose,
-so that they fit together. Instances of parts are merged over the seams (`masks.seams`); of classes
-each core takes its own pixels, and regions are connected afterwards, over the whole image.
+range of the whole image and looked at in one magnification, so that they fit together; a U-Net's
+is chosen by the objects in a few parts. Instances of parts are merged over the seams
+(`masks.seams`); of classes each core takes its own pixels, and regions are connected afterwards,
+over the whole image.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import numpy as np
 
 from segpipe.errors import InputError, Reason
 from segpipe.geometry import Box
-from segpipe.masks.paint import paint, unpaint
+from segpipe.masks.boxes import fill_boxes
+from segpipe.masks.paint import paint
 from segpipe.masks.seams import merge_tiles
 from segpipe.planning.tiles import Tile, Tiling, plan_tiles
 from segpipe.records import DecodedImage, Header, Instances, Segmentation
@@ -27,11 +29,9 @@ from segpipe.segmenters.base import (
     SemanticPartSegmenter,
     View,
 )
+from segpipe.segmenters.saturation import ALIGN, cut, objects_of_part
 from segpipe.segmenters.splitting import Confidence, Semantic
 from segpipe.spec import Tiles
-
-ALIGN = 32
-"""Parts begin at multiples of the networks' strides: what they see does not depend on the cut."""
 
 SAMPLE = 5
 """Parts of an image whose objects choose its magnification."""
@@ -122,7 +122,9 @@ class TiledSegmenter:
         """
         match raw:
             case FoundInstances():
-                return _merged(raw, image.header.shape, self._tiles.halo)
+                whole = _merged(raw, self._tiles.halo)
+                boxes = self.spec.model.task == "boxes"
+                return paint(fill_boxes(whole) if boxes else whole, image.header.shape)
             case FoundClasses():
                 return self._semantic.regions(raw.semantic, raw.confidence)
             case _:
@@ -143,7 +145,7 @@ class TiledSegmenter:
             return self._classes(large, tiling)
         chosen = replace(large.view, magnification=self._magnification(large, tiling))
         found = tuple(
-            (tile, unpaint(self._inner.finish(raw, part), tile.grown.y0, tile.grown.x0))
+            (tile, objects_of_part(self._inner, raw, part, tile.grown, shape, chosen, tiling.halo))
             for tile, part, raw in self._parts(large.image, tiling, chosen, range(len(tiling)))
         )
         return FoundInstances(tiling, found)
@@ -196,7 +198,7 @@ class TiledSegmenter:
         """One batch; half of it at a time where the device has no memory for all."""
         if not tiles:
             return
-        parts = [_cut(image, tile.grown) for tile in tiles]
+        parts = [cut(image, tile.grown) for tile in tiles]
         try:
             raws = self._inner.forward([self._inner.prepare_part(part, view) for part in parts])
         except DeviceMemoryError:
@@ -213,12 +215,7 @@ def _shape(box: Box) -> tuple[int, int]:
     return box.height, box.width
 
 
-def _cut(image: DecodedImage, box: Box) -> DecodedImage:
-    header = replace(image.header, height=box.height, width=box.width)
-    return replace(image, pixels=image.pixels[box.slices], header=header)
-
-
-def _merged(found: FoundInstances, shape: tuple[int, int], halo: int) -> Segmentation:
+def _merged(found: FoundInstances, halo: int) -> Instances:
     instances, merged = merge_tiles(found.tiling, found.parts)
     broken = np.flatnonzero(merged.incomplete)
     if len(broken):
@@ -229,4 +226,4 @@ def _merged(found: FoundInstances, shape: tuple[int, int], halo: int) -> Segment
             f"in rows {y0} to {y1} and columns {x0} to {x1}; the halo is {halo} pixels "
             "(tiles.halo): allow more than the longest side of an object",
         )
-    return paint(instances, shape)
+    return instances
