@@ -1,0 +1,222 @@
+"""Detectors on images that are looked at part by part: as if they had been seen whole."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from segpipe.masks.paint import unpaint
+from segpipe.measure.evaluation import Agreement
+from segpipe.measure.matching import match, true_positives
+from segpipe.records import DecodedImage, Header, Instances, Segmentation
+from segpipe.segmenters.base import Segmenter
+from segpipe.segmenters.build import build, build_for_any_size
+from segpipe.segmenters.catalog import SHIPPED, resolve_model
+from segpipe.segmenters.detectors import DetectorSegmenter
+from segpipe.segmenters.weights import load_tensors, read_header, save
+
+SHIPPED_DETECTOR = SHIPPED / "mask-rcnn-nuclei.safetensors"
+TILES = {"side": 384, "halo": 96}
+LARGE = {"max_pixels": 1}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tests beside these leave few cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class Mosaic(NamedTuple):
+    image: DecodedImage
+    truth: np.ndarray
+
+
+def decoded(pixels: np.ndarray) -> DecodedImage:
+    height, width, channels = pixels.shape
+    return DecodedImage(pixels, Header(height, width, channels, pixels.dtype.name, "png", ""), "")
+
+
+@pytest.fixture(scope="module")
+def mosaic(shared_data: Path) -> Mosaic:
+    """(512, 512, 1): real fields of nuclei that were not trained on, side by side."""
+    folder = shared_data / "nuclei"
+    with (folder / "index.csv").open() as file:
+        names = [
+            row["image_id"] for row in csv.DictReader(file)
+            if (row["kind"], row["width"], row["height"]) == ("fluorescence", "256", "256")
+            and row["split"] == "val"
+        ][:4]  # fmt: skip
+    fields, truths, count = [], [], 0
+    for name in names:
+        (image,), (labels,) = (list((folder / of).glob(f"{name}.*")) for of in ("images", "labels"))
+        fields.append(np.asarray(Image.open(image).convert("L")))
+        truth = np.asarray(Image.open(labels)).astype(np.uint32)
+        truths.append(np.where(truth > 0, truth + np.uint32(count), 0))
+        count += int(truth.max())
+    pixels, truth = (
+        np.concatenate([np.concatenate(them[i : i + 2], 1) for i in (0, 2)])
+        for them in (fields, truths)
+    )
+    return Mosaic(decoded(pixels[..., None]), truth)
+
+
+@pytest.fixture(scope="module")
+def boxes_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained Faster R-CNN: the shipped Mask R-CNN without the part that draws masks."""
+    header = read_header(SHIPPED_DETECTOR).model_copy(
+        update={"kind": "faster_rcnn", "task": "boxes", "name": "boxes"}
+    )
+    tensors = load_tensors(SHIPPED_DETECTOR)
+    boxes = {name: tensor for name, tensor in tensors.items() if ".mask_" not in name}
+    assert len(boxes) < len(tensors)
+    path = tmp_path_factory.mktemp("weights") / "boxes.safetensors"
+    save(path, boxes, header)
+    return path
+
+
+def tiled(model: str = "mask-rcnn-nuclei", **asked: object) -> Segmenter:
+    asked = {"limits": LARGE, "tiles": TILES, "device": "cpu", "precision": "fp32", **asked}
+    found = resolve_model(model, "a test", **asked)
+    return build_for_any_size(found.spec, found.weights_path)
+
+
+def whole(model: str = "mask-rcnn-nuclei", **options: object) -> DetectorSegmenter:
+    found = resolve_model(model, "a test", device="cpu", precision="fp32", options=options)
+    segmenter = build(found.spec, found.weights_path)
+    assert isinstance(segmenter, DetectorSegmenter)
+    return segmenter
+
+
+AS_TILED = {"min_size": 1024, "max_size": 1024}
+"""The mosaic seen whole in the magnification of parts, which is 2."""
+
+
+def segment(segmenter: Segmenter, image: DecodedImage) -> Segmentation:
+    (raw,) = segmenter.forward([segmenter.prepare(image)])
+    return segmenter.finish(raw, image)
+
+
+def same(one: Segmentation, other: Segmentation, threshold: float = 0.5) -> float:
+    """Share of the objects of both that have a counterpart."""
+    overlaps = match(one.label_image, other.label_image)
+    pairs = true_positives(overlaps, threshold)
+    return pairs / (one.n_objects + other.n_objects - pairs)
+
+
+def worst_overlap(found: Instances) -> float:
+    """The largest share of an object that lies in another one."""
+    worst = 0.0
+    for i, one in enumerate(found.masks):
+        height, width = one.mask.shape
+        for other in found.masks[i + 1 :]:
+            y0, x0 = max(one.y0, other.y0), max(one.x0, other.x0)
+            y1 = min(one.y0 + height, other.y0 + other.mask.shape[0])
+            x1 = min(one.x0 + width, other.x0 + other.mask.shape[1])
+            if y0 < y1 and x0 < x1:
+                common = (
+                    one.mask[y0 - one.y0 : y1 - one.y0, x0 - one.x0 : x1 - one.x0]
+                    & other.mask[y0 - other.y0 : y1 - other.y0, x0 - other.x0 : x1 - other.x0]
+                ).sum()
+                worst = max(worst, common / min(one.mask.sum(), other.mask.sum()))
+    return worst
+
+
+@pytest.fixture(scope="module")
+def seen_tiled(mosaic: Mosaic) -> Segmentation:
+    """In nine tiles."""
+    return segment(tiled(), mosaic.image)
+
+
+def test_tiled_is_untiled_on_real_nuclei(mosaic: Mosaic, seen_tiled: Segmentation) -> None:
+    seen_whole = segment(whole(**AS_TILED), mosaic.image)
+    assert seen_whole.n_objects > 60
+    assert same(seen_whole, seen_tiled) > 0.98
+    quality = [Agreement.of("", mosaic.truth, one.label_image) for one in (seen_whole, seen_tiled)]
+    assert quality[1].ap == pytest.approx(quality[0].ap, abs=0.005)
+    assert quality[1].precisions[0] == pytest.approx(quality[0].precisions[0], abs=0.005)
+    assert worst_overlap(unpaint(seen_tiled)) < 0.5  # nothing is there twice
+    assert not seen_tiled.saturated
+
+
+def test_what_a_limit_hides_is_found_in_quarters(mosaic: Mosaic, seen_tiled: Segmentation) -> None:
+    """The mosaic is one tile here, with more objects than a look may give."""
+    one_tile = {"side": 512, "halo": 64}
+    limited = segment(tiled(tiles=one_tile, options={"max_detections": 40}), mosaic.image)
+    assert seen_tiled.n_objects > 60
+    assert same(limited, seen_tiled) > 0.97
+    assert worst_overlap(unpaint(limited)) < 0.5
+    assert not limited.saturated
+
+
+def test_what_quarters_hide_too_is_told(mosaic: Mosaic) -> None:
+    found = segment(tiled(options={"max_detections": 1}), corner(mosaic, 256))
+    assert found.saturated
+
+
+def corner(mosaic: Mosaic, side: int) -> DecodedImage:
+    return decoded(np.ascontiguousarray(mosaic.image.pixels[:side, :side]))
+
+
+def test_a_part_of_the_usual_size_is_what_a_small_image_is(mosaic: Mosaic) -> None:
+    """Bit by bit: 256 pixels are brought to 512 in both."""
+    image = corner(mosaic, 256)
+    of_parts, of_images = tiled().inner, whole()
+    view = of_parts.view(image)
+    (part,) = of_parts.forward([of_parts.prepare_part(image, view)])
+    (small,) = of_images.forward([of_images.prepare(image)])
+    assert len(part.scores) > 10
+    for name in ("boxes_xyxy", "scores", "class_ids", "masks"):
+        np.testing.assert_array_equal(getattr(part, name), getattr(small, name))
+
+
+@pytest.mark.parametrize("shape", [(256, 256), (256, 96), (33, 256), (1, 1)])
+def test_parts_of_all_shapes_have_one_scale(mosaic: Mosaic, shape: tuple[int, int]) -> None:
+    inner = tiled().inner
+    view = inner.view(mosaic.image)
+    part = decoded(np.ascontiguousarray(mosaic.image.pixels[: shape[0], : shape[1]]))
+    (raw,) = inner.forward([inner.prepare_part(part, view)])
+    assert raw.resized == (2 * shape[0], 2 * shape[1])
+
+
+def test_a_part_that_vanishes_has_no_objects(mosaic: Mosaic) -> None:
+    inner = tiled(tiles={**TILES, "magnification": 0.25}).inner
+    part = decoded(np.ascontiguousarray(mosaic.image.pixels[:3]))
+    (raw,) = inner.forward([inner.prepare_part(part, inner.view(mosaic.image))])
+    assert inner.finish(raw, part).n_objects == 0
+
+
+def test_boxes_of_parts_are_boxes_of_the_whole(mosaic: Mosaic, boxes_only: Path) -> None:
+    image = corner(mosaic, 384)
+    found = segment(tiled(str(boxes_only), tiles={"side": 288, "halo": 96}), image)
+    seen_whole = segment(whole(str(boxes_only), min_size=768, max_size=768), image)
+    assert seen_whole.n_objects > 40
+    assert same(found, seen_whole) > 0.97
+    assert worst_overlap(unpaint(found)) < 0.6
+    assert all(one.mask.all() for one in unpaint(found).masks)
+
+
+def test_a_box_that_no_part_saw_whole_is_put_together_as_a_box(
+    mosaic: Mosaic, boxes_only: Path
+) -> None:
+    """Nuclei of 20 to 30 pixels, enlarged to four times that, with a halo of 32."""
+    few = mosaic.image.pixels[:96, :96, 0]
+    enlarged = np.asarray(Image.fromarray(few).resize((384, 384), Image.Resampling.BICUBIC))
+    image = decoded(enlarged[..., None])
+    cut = segment(
+        tiled(str(boxes_only), tiles={"side": 160, "halo": 32, "magnification": 0.5}), image
+    )
+    seen_whole = segment(whole(str(boxes_only), min_size=192, max_size=192), image)
+    larger = [one for one in unpaint(cut).masks if max(one.mask.shape) > 64]
+    assert len(larger) > 2
+    assert all(one.mask.all() for one in unpaint(cut).masks)
+    assert same(cut, seen_whole) > 0.9
