@@ -95,7 +95,8 @@ def _quarters(shape: tuple[int, int], halo: int) -> Tiling | None:
     if longest <= 3 * halo:
         return None
     tiling = plan_tiles(shape, -(-longest // (2 * ALIGN)) * ALIGN, halo, ALIGN)
-    return tiling if max(tiling.largest) < longest else None
+    largest = max(max(tile.grown.height, tile.grown.width) for tile in tiling)
+    return tiling if largest < longest else None
 
 
 def _moved(objects: Instances, y: int, x: int) -> Instances:

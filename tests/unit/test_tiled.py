@@ -224,7 +224,6 @@ def test_real_nuclei_over_seams_are_those_of_the_whole(mosaic: np.ndarray) -> No
 
 def test_what_cannot_look_at_parts_is_not_asked_to() -> None:
     assert resolve_model("classical", "a test").spec.tiles is None
-    assert resolve_model("mask-rcnn-nuclei", "a test").spec.tiles is None
     tiles = resolve_model("unet-nuclei", "a test", tiles={"halo": 256}).spec.tiles
     assert tiles == Tiles(side=1024, halo=256, max_image_pixels=1 << 31)
     assert resolve_model("unet-nuclei", "a test").spec.decoding.max_pixels == 1 << 31

@@ -27,37 +27,31 @@ def reach_edges(objects: Instances, seen: Box, shape: tuple[int, int], within: i
         shape: (height, width) of the image, whose own borders cut nothing.
         within: pixels, fewer than the halo.
     """
+    far = within + 1
     inner = Box(
-        seen.y0 + within if seen.y0 > 0 else seen.y0,
-        seen.x0 + within if seen.x0 > 0 else seen.x0,
-        seen.y1 - within if seen.y1 < shape[0] else seen.y1,
-        seen.x1 - within if seen.x1 < shape[1] else seen.x1,
+        seen.y0 + far if seen.y0 > 0 else seen.y0,
+        seen.x0 + far if seen.x0 > 0 else seen.x0,
+        seen.y1 - far if seen.y1 < shape[0] else seen.y1,
+        seen.x1 - far if seen.x1 < shape[1] else seen.x1,
     )
-    masks = (_reaching(mask, seen, inner, shape) for mask in objects.masks)
+    masks = (_reaching(mask, seen, inner) for mask in objects.masks)
     return replace(objects, masks=tuple(masks))
 
 
-def _reaching(crop: CroppedMask, seen: Box, inner: Box, shape: tuple[int, int]) -> CroppedMask:
+def _reaching(crop: CroppedMask, seen: Box, inner: Box) -> CroppedMask:
+    """Only what leaves the inner box is near an edge; on the image's own borders it cannot."""
     height, width = crop.mask.shape
     if inner.contains(Box(crop.y0, crop.x0, crop.y0 + height, crop.x0 + width)):
         return crop
     rows, columns = np.flatnonzero(crop.mask.any(1)), np.flatnonzero(crop.mask.any(0))
     (top, bottom), (left, right) = rows[[0, -1]].tolist(), columns[[0, -1]].tolist()
     tight = Box(crop.y0 + top, crop.x0 + left, crop.y0 + bottom + 1, crop.x0 + right + 1)
-    above, below = _gaps((tight.y0, tight.y1), (seen.y0, seen.y1), (inner.y0, inner.y1), shape[0])
-    before, after = _gaps((tight.x0, tight.x1), (seen.x0, seen.x1), (inner.x0, inner.x1), shape[1])
+    above = tight.y0 - seen.y0 if tight.y0 < inner.y0 else 0
+    before = tight.x0 - seen.x0 if tight.x0 < inner.x0 else 0
+    below = seen.y1 - tight.y1 if tight.y1 > inner.y1 else 0
+    after = seen.x1 - tight.x1 if tight.x1 > inner.x1 else 0
     if not any((above, below, before, after)):
         return crop
     mask = crop.mask[top : bottom + 1, left : right + 1]
     grown = np.pad(mask, ((above, below), (before, after)), mode="edge")
     return CroppedMask(tight.y0 - above, tight.x0 - before, grown)
-
-
-def _gaps(
-    tight: tuple[int, int], seen: tuple[int, int], inner: tuple[int, int], side: int
-) -> tuple[int, int]:
-    """Along one axis: pixels from an object to the edges that it is to reach."""
-    low, high = tight[0] - seen[0], seen[1] - tight[1]
-    near_low = seen[0] > 0 and tight[0] <= inner[0]
-    near_high = seen[1] < side and tight[1] >= inner[1]
-    return low if near_low else 0, high if near_high else 0
