@@ -156,7 +156,7 @@ class DetectorSegmenter:
             return [self._nothing((height, width))] * len(batch)
         what = f"a batch of {len(batch)} images of {height}x{width}"
         with device_memory(self.spec, what), inference(self.spec):
-            return self._detect(to_device(batch, self._device), scale)
+            return self._detect(self._resized(to_device(batch, self._device), scale))
 
     def finish(self, raw: Detections, image: DecodedImage) -> Segmentation:
         """Objects in the image's frame; those of Faster R-CNN fill their boxes."""
@@ -176,9 +176,8 @@ class DetectorSegmenter:
         )
         return paint(instances, shape)
 
-    def _detect(self, images: torch.Tensor, scale: float | None) -> list[Detections]:
+    def _detect(self, resized: ImageList) -> list[Detections]:
         network = self.network
-        resized = self._resized(images, scale)
         features = network.backbone(resized.tensors.contiguous(memory_format=torch.channels_last))
         proposals, _ = network.rpn(resized, features)
         found, _ = network.roi_heads(features, proposals, resized.image_sizes)

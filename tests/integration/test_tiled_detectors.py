@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -189,6 +190,16 @@ def test_parts_of_all_shapes_have_one_scale(mosaic: Mosaic, shape: tuple[int, in
     part = decoded(np.ascontiguousarray(mosaic.image.pixels[: shape[0], : shape[1]]))
     (raw,) = inner.forward([inner.prepare_part(part, view)])
     assert raw.resized == (2 * shape[0], 2 * shape[1])
+
+
+def test_a_part_has_room_for_its_magnification(mosaic: Mosaic) -> None:
+    """1344 pixels, where torchvision's rule brings a whole image to 512."""
+    header = replace(mosaic.image.header, height=672, width=672)
+    asked = {"side": 672, "halo": 96, "magnification": 2.0}
+    part, small = tiled(tiles=asked).inner, tiled(tiles={**asked, "magnification": 0.5}).inner
+    assert part.footprint(header).forward - small.footprint(header).forward >= 400 * (
+        (2 * 672) ** 2 - 512**2
+    )
 
 
 def test_a_part_that_vanishes_has_no_objects(mosaic: Mosaic) -> None:
