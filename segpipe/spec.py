@@ -157,20 +157,29 @@ class TileOptions(Frozen):
             image in double size, half of that. None for what suits the model.
         halo: how far a part sees beyond the pixels that it answers for; more than the longest side
             of an object, which else nobody sees whole. None: of each image by its own objects.
+        magnification: at which a detector looks at every part, whatever its shape: pixels of what
+            its network sees for one of the image. None for what suits the model. U-Nets choose
+            theirs by the objects.
         max_image_pixels: an image with more is refused; one that does not fit the memory is, too.
     """
 
     side: int | None = Field(None, ge=128, le=16384, multiple_of=32)
     halo: int | None = Field(None, ge=32, le=4096, multiple_of=32)
+    magnification: float | None = Field(None, ge=1 / 64, le=16)
     max_image_pixels: int = Field(1 << 31, ge=1)
 
 
 class Tiles(Frozen):
-    """`TileOptions` with every default written out; for models that look at parts."""
+    """`TileOptions` with every default written out; for models that look at parts.
+
+    Attributes:
+        magnification: of a detector; None for other models.
+    """
 
     side: int
     halo: int | None
     max_image_pixels: int
+    magnification: float | None = None
 
     @model_validator(mode="after")
     def _leaves_a_core(self) -> Self:

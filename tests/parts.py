@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
 from scipy import ndimage
 
+from segpipe.geometry import Box
+from segpipe.masks.rle import decode
+from segpipe.pipeline import process_chunk
 from segpipe.readers import list_collection
-from segpipe.records import Chunk, DecodedImage, Header, Segmentation
+from segpipe.records import Chunk, CroppedMask, DecodedImage, Header, Segmentation
 from segpipe.segmenters.base import DeviceMemoryError, Footprint, View
 from segpipe.segmenters.splitting import classes_of, regions_of
 from segpipe.spec import Limits, RangeScaling, Tiles
+from segpipe.store import Snapshot, create_store
 from tests.generated import SPEC
 
 SIDE, HALO = 128, 32
@@ -94,10 +100,37 @@ def scene(seed: int, shape: tuple[int, int], largest: int) -> np.ndarray:
     return pixels
 
 
-def chunk_in(folder: Path, segmenter: Parts) -> Chunk:
+def chunk_in(folder: Path, segmenter: Any) -> Chunk:
     return Chunk(segmenter.spec.spec_id, tuple(list_collection(str(folder / "images"))))
 
 
 def keep(folder: Path, pixels: np.ndarray, name: str = "one.tif") -> None:
     (folder / "images").mkdir(exist_ok=True)
     tifffile.imwrite(folder / "images" / name, pixels.squeeze(2), tile=(64, 64), compression="zlib")
+
+
+def through_store(segmenter: Any, image: DecodedImage) -> Segmentation:
+    """What a store says of an image that was processed under a segmenter's spec."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        keep(folder, image.pixels)
+        files = create_store(folder / "store")
+        process_chunk(chunk_in(folder, segmenter), segmenter, files, "run")
+        snapshot = Snapshot(files)
+        (row,) = snapshot.image_rows()
+        assert row["status"] == "ok", row["detail"]
+        objects = snapshot.objects_of(row)
+        return Segmentation(
+            snapshot.label_image(row).astype(np.uint32),
+            np.array([one["score"] for one in objects], np.float32),
+            np.array([one["class_id"] for one in objects], np.int32),
+            {one["label"]: _own_mask(one, row) for one in objects if one["rle"] is not None},
+            snapshot.semantic(row),
+            row["saturated"],
+        )
+
+
+def _own_mask(one: dict[str, Any], row: dict[str, Any]) -> CroppedMask:
+    box = Box(one["bbox_y0"], one["bbox_x0"], one["bbox_y1"], one["bbox_x1"])
+    whole = decode(one["rle"], (row["height"], row["width"]))
+    return CroppedMask(box.y0, box.x0, whole[box.slices].astype(np.bool_))

@@ -25,7 +25,7 @@ from segpipe.masks.painted import Painted
 from segpipe.masks.seams.packed import Int64s
 from segpipe.planning.tiles import Tile, Tiling
 from segpipe.records import CroppedMask, DecodedImage
-from segpipe.segmenters.base import SemanticPartSegmenter
+from segpipe.segmenters.base import SemanticPartSegmenter, View
 
 Classes = npt.NDArray[np.uint8]
 
@@ -83,6 +83,13 @@ class ClassParts:
             first,
             boxes,
         )
+
+    def is_full(self, found: TileClasses) -> bool:  # noqa: ARG002
+        """Pixels have no limit."""
+        return False
+
+    def found_closer(self, tile: Tile, part: DecodedImage, view: View) -> TileClasses:
+        raise NotImplementedError
 
     def arrays(self, found: Sequence[TileClasses]) -> dict[str, npt.NDArray[Any]]:
         return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,13 @@ from segpipe.geometry import Box
 from segpipe.items import guarded
 from segpipe.large.cut import rows_of
 from segpipe.large.parts import Arrays, NarrowHaloError, ReadRow
-from segpipe.masks.paint import unpaint
 from segpipe.masks.painted import Painted, paint_part
 from segpipe.masks.seams import TileObjects, WholeObjects, pack_tile, whole_objects
 from segpipe.masks.seams.packed import Int64s, PackedMasks, join
 from segpipe.planning.tiles import Tile, Tiling
 from segpipe.records import CroppedMask, DecodedImage
-from segpipe.segmenters.base import PartSegmenter
+from segpipe.segmenters.base import PartSegmenter, View
+from segpipe.segmenters.saturation import objects_at_first, objects_of_part
 
 _OF_TILES = ("tile", "saturated", "n_discarded")
 _OF_OBJECTS = ("scores", "class_ids", "waiting", "cut", "in_core")
@@ -35,8 +35,18 @@ class InstanceParts:
     tiling: Tiling
 
     def found(self, tile: Tile, raw: Any, part: DecodedImage) -> TileObjects:
-        segmentation = guarded(self.segmenter.finish, raw, part)
-        objects = unpaint(segmentation, tile.grown.y0, tile.grown.x0)
+        shape = self.tiling.shape
+        objects = guarded(objects_at_first, self.segmenter, raw, part, tile.grown, shape)
+        return pack_tile(self.tiling, tile, objects)
+
+    def is_full(self, found: TileObjects) -> bool:
+        return found.saturated
+
+    def found_closer(self, tile: Tile, part: DecodedImage, view: View) -> TileObjects:
+        """In quarters, and in quarters of these."""
+        (raw,) = guarded(self.segmenter.forward, [self.segmenter.prepare_part(part, view)])
+        shape, halo = self.tiling.shape, self.tiling.halo
+        objects = guarded(objects_of_part, self.segmenter, raw, part, tile.grown, shape, view, halo)
         return pack_tile(self.tiling, tile, objects)
 
     def arrays(self, found: Sequence[TileObjects]) -> dict[str, npt.NDArray[Any]]:
@@ -57,6 +67,9 @@ class InstanceParts:
         except BudgetError as error:
             raise InputError(Reason.TOO_LARGE, str(error)) from error
         _check_complete(objects, self.tiling.halo)
+        if self.segmenter.spec.model.task == "boxes":
+            # What is put together of several parts of a box has steps at their seams.
+            objects = replace(objects, masks=objects.masks.filled())
         return InstanceWhole(
             objects,
             saturated=any(one.saturated for one in tiles),

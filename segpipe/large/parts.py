@@ -17,6 +17,7 @@ from segpipe.masks.painted import Painted
 from segpipe.masks.seams.packed import Int64s
 from segpipe.planning.tiles import Tile
 from segpipe.records import CroppedMask, DecodedImage
+from segpipe.segmenters.base import View
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 """Of one row of tiles, by name; numbers and bytes only."""
@@ -66,6 +67,14 @@ class Method(Protocol):
         Raises:
             InputError: as the segmenter's last stage.
         """
+        ...
+
+    def is_full(self, found: Any) -> bool:
+        """Whether the model found as much as it may tell, so that there may be more."""
+        ...
+
+    def found_closer(self, tile: Tile, part: DecodedImage, view: View) -> Any:
+        """What is found where it is full; uses the device, which nobody else does meanwhile."""
         ...
 
     def arrays(self, found: Sequence[Any]) -> dict[str, npt.NDArray[Any]]:

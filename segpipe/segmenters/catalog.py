@@ -14,6 +14,7 @@ from segpipe.errors import SpecError, WeightsError
 from segpipe.machine import cpu_has_bf16
 from segpipe.segmenters.devices import device_count, require_compiler, require_openvino
 from segpipe.segmenters.published import COCO_CLASSES, LICENCE, PUBLISHED, TRAINED_ON, fetch
+from segpipe.segmenters.tile_defaults import tiles_of
 from segpipe.segmenters.weights import WeightsHeader, read_header, sha256_file
 from segpipe.spec import (
     Backend,
@@ -25,8 +26,6 @@ from segpipe.spec import (
     RCNNOptions,
     RunSpec,
     SegmentSpec,
-    TileOptions,
-    Tiles,
     UNetOptions,
     parse,
 )
@@ -117,7 +116,7 @@ def resolve(run: RunSpec) -> ResolvedModel:
         model=model,
         options=options,
         limits=run.limits,
-        tiles=_tiles(run.tiles, options, header),
+        tiles=tiles_of(run.tiles, options, header),
         batch_images=batch_images,
         batch_pixels=batch_pixels,
         device=device,
@@ -125,23 +124,6 @@ def resolve(run: RunSpec) -> ResolvedModel:
         backend=run.backend,
     )
     return ResolvedModel(spec, path)
-
-
-_TILE_SIDE = 2048
-
-
-def _tiles(asked: TileOptions, options: _AnyOptions, header: WeightsHeader | None) -> Tiles | None:
-    """How large images are cut; None for a model that has to see an image whole.
-
-    A detector brings what it sees to a size of its own, so that parts would be of other sizes than
-    the whole; the classical method and R-CNN choose thresholds and regions by all of an image.
-    """
-    if not isinstance(options, UNetOptions):
-        return None
-    most = header.tile.max_side if header else _TILE_SIDE
-    side = asked.side or min(_TILE_SIDE, most // 32 * 32)
-    chosen = {"side": side, "halo": asked.halo, "max_image_pixels": asked.max_image_pixels}
-    return parse(Tiles, chosen, "tiles")
 
 
 def resolve_model(name: str, where: str, **asked: object) -> ResolvedModel:

@@ -56,6 +56,13 @@ class PackedMasks:
         """Some of them, by position or by (N,) flags; the bits are shared, not copied."""
         return PackedMasks(self.boxes[chosen], self.areas[chosen], self.starts[chosen], self.bits)
 
+    def filled(self) -> PackedMasks:
+        """All pixels of their boxes."""
+        areas = (self.boxes[:, Y1] - self.boxes[:, Y0]) * (self.boxes[:, X1] - self.boxes[:, X0])
+        ends = np.cumsum(-(-areas // 8))
+        starts = np.concatenate((np.zeros(1, np.int64), ends))
+        return PackedMasks(self.boxes, areas, starts[:-1], np.full(starts[-1], 255, np.uint8))
+
     def between(self, start: int, end: int) -> PackedMasks:
         """Some that lie side by side, as they were packed, with their own bits alone."""
         own = slice(start, end)
