@@ -22,7 +22,7 @@ from segpipe.store.ome_zarr import write_ome_zarr
 
 REGION = 1024
 _FIELD = 512
-_LIMITS = RegionLimits(memory_bytes=4 << 30, decode_seconds=600)
+_LIMITS = RegionLimits(memory_bytes=4 << 30, kept_bytes=4 << 30, decode_seconds=600)
 
 
 def measure(

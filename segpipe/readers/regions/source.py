@@ -35,7 +35,7 @@ class RegionLimits:
     max_pixels: int = 1 << 34
     max_file_bytes: int = 1 << 40
     memory_bytes: int = 1 << 30
-    kept_bytes: int = 1 << 29
+    kept_bytes: int = 1 << 28
     decode_seconds: float = 30.0
 
 
