@@ -41,10 +41,10 @@ def logical_digest(snapshot: Snapshot) -> str:
             for row in snapshot.each_object(image):
                 digest.update(_stable(row))
             for part in _strips(image, snapshot.label_image):
-                digest.update(np.ascontiguousarray(part, "<u4"))
+                digest.update(np.ascontiguousarray(part, "<u4").data)
             if image["semantic_array"]:
                 for part in _strips(image, snapshot.semantic):
-                    digest.update(np.ascontiguousarray(part, "u1"))
+                    digest.update(np.ascontiguousarray(part, "u1").data)
         lines.append(f"{image['image_id']} {digest.hexdigest()}")
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 

@@ -27,6 +27,7 @@ from segpipe.store.leases import is_live, live_runs
 from segpipe.store.masks import MaskStack
 from segpipe.store.missing import missing_images
 from segpipe.store.ome_zarr import count_levels
+from segpipe.store.tables import box_meets
 from segpipe.store.tombstones import hidden_chunks, is_forgotten
 
 if TYPE_CHECKING:
@@ -276,12 +277,6 @@ class Snapshot:
         part = layout.published_part(chunk_id, "objects")
         with named_damage(self.of_chunks([chunk_id]), "objects"):
             return pq.read_table(part, filesystem=self.files.arrow())
-
-
-def box_meets(part: Box) -> pc.Expression:
-    """Of a row of `objects`: its box has a pixel in a part of its image."""
-    below = (pc.field("bbox_y0") < part.y1) & (pc.field("bbox_x0") < part.x1)
-    return below & (pc.field("bbox_y1") > part.y0) & (pc.field("bbox_x1") > part.x0)
 
 
 def is_large(image: Row) -> bool:

@@ -18,6 +18,7 @@ from PIL import Image
 from skimage.measure import label
 
 from segpipe.errors import SpecError
+from segpipe.geometry import Box
 from segpipe.masks.paint import paint
 from segpipe.masks.rle import encode
 from segpipe.progress import Progress
@@ -49,8 +50,8 @@ class OneImage:
         classes = np.array([c for *_, c in self.boxes], np.int32)
         self._painted = paint(Instances(tuple(masks), scores, classes), SHAPE)
 
-    def label_image(self, row: Mapping[str, Any]) -> npt.NDArray[np.uint32]:
-        return self._painted.label_image
+    def label_image(self, row: Mapping[str, Any], part: Box) -> npt.NDArray[np.uint32]:
+        return self._painted.label_image[part.slices]
 
     def objects_of(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
         own = self._painted.own_masks

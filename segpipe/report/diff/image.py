@@ -15,8 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from segpipe.errors import SpecError
-from segpipe.masks.of_object import object_mask
-from segpipe.measure.matching import match
+from segpipe.geometry import Box
+from segpipe.measure.matching import Matching
+from segpipe.store.object_masks import mask_of
+from segpipe.store.pyramids import blocks
 from segpipe.store.snapshot import Row, Snapshot
 
 SAME_IOU = 0.5
@@ -52,17 +54,21 @@ class _Objects:
     """The objects of one result, and their masks as far as they are asked for."""
 
     def __init__(self, snapshot: Snapshot, image: Row) -> None:
-        self.labels: Labels = snapshot.label_image(image)
+        self._snapshot, self._image = snapshot, image
         self.rows = snapshot.objects_of(image)
         names = ("bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1")
         ends = [[row[name] for name in names] for row in self.rows]
         self.boxes = np.array(ends, np.int64).reshape(-1, 4)
         self._masks: dict[int, npt.NDArray[np.bool_]] = {}
 
+    def labels(self, part: Box) -> Labels:
+        """(h, w) of a part of the image."""
+        return self._snapshot.label_image(self._image, part)
+
     def mask(self, index: int) -> npt.NDArray[np.bool_]:
         """(h, w) in the object's box, hidden parts included."""
         if index not in self._masks:
-            self._masks[index] = object_mask(self.rows[index], self.labels).mask
+            self._masks[index] = mask_of(self._snapshot, self._image, self.rows[index]).mask
         return self._masks[index]
 
 
@@ -97,7 +103,7 @@ def diff_image(
     old, new = _Objects(before, row_before), _Objects(after, row_after)
     pairs = [
         (old.rows[i]["label"], new.rows[j]["label"], value, old.rows[i], new.rows[j])
-        for i, j, value in one_to_one(*_overlaps(old, new), iou)
+        for i, j, value in one_to_one(*_overlaps(old, new, shapes[0]), iou)
     ]
     partnered = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}
     return ImageDiff(
@@ -139,7 +145,7 @@ def one_to_one(
 
 
 def _overlaps(
-    old: _Objects, new: _Objects
+    old: _Objects, new: _Objects, shape: tuple[int, int]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Indices of objects that share pixels, and IoU of whole masks.
 
@@ -147,10 +153,13 @@ def _overlaps(
     mask by mask, where their boxes meet.
     """
     index_old, index_new = _index(old), _index(new)
-    visible = match(old.labels, new.labels)
-    present_old, present_new = np.unique(old.labels), np.unique(new.labels)
-    i = index_old[present_old[present_old > 0]][visible.truth]
-    j = index_new[present_new[present_new > 0]][visible.predicted]
+    matching = Matching()
+    for block in blocks(shape):
+        matching.add(old.labels(block), new.labels(block))
+    visible = matching.overlaps()
+    present_old, present_new = matching.labels()
+    i = index_old[present_old][visible.truth]
+    j = index_new[present_new][visible.predicted]
     hiding_old, hiding_new = _hiding(old), _hiding(new)
     plain = ~(hiding_old[i] | hiding_new[j])
     whole = list(_whole_overlaps(old, new, hiding_old, hiding_new))
@@ -183,8 +192,9 @@ def _whole_overlaps(
     hiding_new: npt.NDArray[np.bool_],
 ) -> Iterator[Pair]:
     boxes_old, boxes_new = old.boxes, new.boxes
-    for i in range(len(boxes_old)):
-        candidates = np.arange(len(boxes_new)) if hiding_old[i] else np.flatnonzero(hiding_new)
+    every, hiding = np.arange(len(boxes_new)), np.flatnonzero(hiding_new)
+    for i in range(len(boxes_old)) if len(hiding) else np.flatnonzero(hiding_old).tolist():
+        candidates = every if hiding_old[i] else hiding
         lower = np.maximum(boxes_old[i, :2], boxes_new[candidates, :2])
         upper = np.minimum(boxes_old[i, 2:], boxes_new[candidates, 2:])
         meeting = (upper > lower).all(axis=1)
