@@ -22,7 +22,7 @@ from segpipe.geometry import Box
 from segpipe.masks.of_object import mask_in, object_mask
 from segpipe.query import query
 from segpipe.records import Pixels
-from segpipe.report.picture import read_source
+from segpipe.report.source import read_source
 from segpipe.store.snapshot import Row, Snapshot
 
 if TYPE_CHECKING:

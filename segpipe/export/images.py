@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from segpipe.errors import InputError
 from segpipe.export.files import write_below
 from segpipe.export.pixels import encode_pixels, suffix_of
-from segpipe.report.picture import read_source
+from segpipe.report.source import read_source
 from segpipe.store.snapshot import Row
 
 

@@ -12,8 +12,8 @@ from segpipe.export.naming import Naming
 from segpipe.export.objects import count_failed, each_image, ok_images
 from segpipe.progress import Observer
 from segpipe.report.display import class_colours
-from segpipe.report.overlay import object_colours
-from segpipe.report.picture import read_source
+from segpipe.report.drawn_objects import DrawnObjects
+from segpipe.report.source import read_source
 from segpipe.store.ome_zarr import LabelImage, write_ome_zarr
 from segpipe.store.snapshot import Row, Snapshot
 
@@ -59,7 +59,7 @@ def export_ome_zarr(
 
 def _objects(snapshot: Snapshot, image: Row) -> LabelImage:
     rows = snapshot.objects_of(image)
-    colours = object_colours(rows).tolist()
+    colours = DrawnObjects.of(rows).colours().tolist()
     return LabelImage(
         snapshot.label_image(image),
         {row["label"]: _rgb(colours[row["label"]]) for row in rows},

@@ -24,7 +24,7 @@ from segpipe.report.comparison import Comparison
 from segpipe.report.display import PALETTE, Picture, class_colours, display
 from segpipe.report.evaluation import StoreEvaluation
 from segpipe.report.objects import Mask, PredictedObjects, TrueObjects, compare
-from segpipe.report.picture import read_source
+from segpipe.report.source import read_source
 
 PANEL = 560
 """Longer side of each panel, pixels."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+import pyarrow.compute as pc
 
 from segpipe.geometry import Box
 from segpipe.masks.of_object import object_box, object_mask, own_mask
@@ -17,6 +18,12 @@ _AT_ONCE = 4096
 
 _PIXELS = 1 << 26
 """In their boxes, of all but one of them."""
+
+
+def find_object(snapshot: Snapshot, image: Row, label: int) -> Row | None:
+    """The row of `objects` of one object of an image; None where there is no such object."""
+    rows = snapshot.object_table(image).filter(pc.field("label") == label).to_pylist()
+    return dict(rows[0]) if rows else None
 
 
 def mask_of(snapshot: Snapshot, image: Row, one: Row) -> CroppedMask:

@@ -20,7 +20,7 @@ from segpipe.report.caption import Entry, add_caption, printable
 from segpipe.report.diff.runs import ImagePair
 from segpipe.report.display import PALETTE, Picture, display
 from segpipe.report.overlay import thicken
-from segpipe.report.picture import read_source
+from segpipe.report.source import read_source
 from segpipe.store.snapshot import Snapshot
 
 SIDE = 1024
