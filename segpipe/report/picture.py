@@ -16,6 +16,7 @@ from segpipe.report.display import shown
 from segpipe.report.drawn_objects import DrawnObjects
 from segpipe.report.overlay import overlay
 from segpipe.report.source import OVERVIEW, Source, open_source, overview_level
+from segpipe.store.ome_zarr import centres
 from segpipe.store.snapshot import Row, Snapshot, is_large
 
 MOST_PIXELS = 1 << 26
@@ -89,7 +90,7 @@ def draw_row(snapshot: Snapshot, row: Row, source: Source, region: Box | None = 
     """
     if region is None:
         view = overview(snapshot, row, source, OVERVIEW)
-        note = _overview_note(source, view.side) if view.side > 1 else ""
+        note = overview_note(source.shape, view.side) if view.side > 1 else ""
     else:
         view, note = _part(snapshot, row, source, region), _part_note(source, region)
     notes = (note,) if note else ()
@@ -138,8 +139,17 @@ def text_of(region: Box) -> str:
     return f"{region.y0},{region.x0},{region.y1},{region.x1}"
 
 
-def _overview_note(source: Source, side: int) -> str:
-    height, width = source.shape
+def labels_of_level(snapshot: Snapshot, row: Row, level: int) -> Labels:
+    """(h, w) of a level; made where the result has no levels."""
+    if is_large(row) or not level:
+        return snapshot.label_image(row, level=level)
+    labels = snapshot.label_image(row)
+    return labels[np.ix_(*(centres(size, 2**level) for size in labels.shape))]
+
+
+def overview_note(shape: tuple[int, int], side: int) -> str:
+    """Of an image of `shape`, where a pixel stands for `side` x `side` of them."""
+    height, width = shape
     return f"overview, 1/{side} of {height:,} x {width:,} px"
 
 

@@ -349,7 +349,7 @@ def test_pixels_of_a_class_are_those_with_its_name(seed: int, height: int) -> No
     rng = np.random.default_rng(seed)
     before, after = rng.integers(0, 4, (2, height, 3), dtype=np.uint8)
     known = ["background", "a", "b", "c"], ["background", "c", "x", "b"]
-    rows = compare_classes(before, after, (known[0], known[1]), ("b", "c"))
+    rows = compare_classes([(before, after)], (known[0], known[1]), ("b", "c"))
     for row, (one, other) in zip(rows, ((2, 3), (3, 1)), strict=True):
         masks = before == one, after == other
         assert (row.before, row.after) == tuple(int(mask.sum()) for mask in masks)
