@@ -39,6 +39,7 @@ _SPOTS = 16
 _SPOT = 64
 """Squares of a large image that say how bright it is: so many down and across, and their side."""
 
+_KEPT_BYTES = 1 << 28
 _SECONDS = 60.0
 
 
@@ -179,9 +180,11 @@ def open_large(row: Row) -> RegionSource:
     """
     ref = ImageRef.of_row(row)
     pixels = row["height"] * row["width"]
-    limits = RegionLimits(decode_seconds=_SECONDS)
-    if pixels > limits.max_pixels:
-        limits = RegionLimits(max_pixels=pixels, decode_seconds=_SECONDS)
+    limits = RegionLimits(
+        max_pixels=max(pixels, RegionLimits().max_pixels),
+        kept_bytes=_KEPT_BYTES,
+        decode_seconds=_SECONDS,
+    )
     regions = open_regions(ref, limits)
     try:
         header = regions.header

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 
 from segpipe.report.diff import diff_image
 from segpipe.schema import OBJECTS
@@ -17,6 +18,12 @@ from segpipe.store.snapshot import Row, Snapshot
 Outcome = Literal["identical", "within tolerance", "different"]
 
 _KEYS = {"run_id", "spec_id", "chunk_id", "image_id", "label", "mask_array", "mask_index", "rle"}
+_AT_ONCE = 1024
+"""Pairs of objects."""
+
+Partners = tuple[int, int, float]
+"""Index of an object then, and now, and the IoU of their masks."""
+
 COMPARED = tuple(column.name for column in OBJECTS if column.name not in _KEYS)
 """Columns of `objects` that say something of the object itself."""
 
@@ -80,10 +87,10 @@ def compare_image(
         return Comparison(**about, outcome="identical", pixels=None, detail="fails as it did")
     size = then["height"] * then["width"]
     labels, classes, pixels = _pixels(before, after, then, now)
-    rows = before.objects_of(then), after.objects_of(now)
-    partners = _partners(before, after, then, now, rows, bool(labels))
-    columns = _columns((one, other) for one, other, _ in partners)
-    lost, gained = (len(objects) - len(partners) for objects in rows)
+    tables = before.object_table(then), after.object_table(now)
+    partners = _partners(before, after, then, now, tables, bool(labels))
+    columns = _columns(_rows(tables, partners))
+    lost, gained = (len(objects) - len(partners) for objects in tables)
     smallest = min((iou for _, _, iou in partners), default=1.0)
     apart = max(1 - smallest, classes / size)
     sizes = [found.relative for found in columns.values()]
@@ -132,19 +139,29 @@ def _partners(
     after: Snapshot,
     then: Row,
     now: Row,
-    rows: tuple[list[Row], list[Row]],
+    tables: tuple[pa.Table, pa.Table],
     labels_differ: bool,
-) -> list[tuple[Row, Row, float]]:
-    """Rows of objects that are the same one, and the IoU of their masks.
+) -> list[Partners]:
+    """Objects that are the same one.
 
     Where every pixel and every hidden mask is the same, the labels tell; elsewhere the IoU.
     """
-    masks = [[(row["label"], row["rle"]) for row in objects] for objects in rows]
-    if not labels_differ and masks[0] == masks[1]:
-        return [(one, other, 1.0) for one, other in zip(*rows, strict=True)]
-    by_label = [{row["label"]: row for row in objects} for objects in rows]
+    masks = [table.select(["label", "rle"]) for table in tables]
+    if not labels_differ and masks[0].equals(masks[1]):
+        return [(index, index, 1.0) for index in range(len(tables[0]))]
+    place = [{label: i for i, label in enumerate(t["label"].to_pylist())} for t in tables]
     pairs = diff_image(before, after, then, now).pairs
-    return [(by_label[0][one], by_label[1][other], iou) for one, other, iou in pairs]
+    return [(place[0][one], place[1][other], iou) for one, other, iou in pairs]
+
+
+def _rows(
+    tables: tuple[pa.Table, pa.Table], partners: Sequence[Partners]
+) -> Iterator[tuple[Row, Row]]:
+    """Their rows, some in memory at a time."""
+    for start in range(0, len(partners), _AT_ONCE):
+        some = partners[start : start + _AT_ONCE]
+        one = tables[0].take([i for i, _, _ in some]).to_pylist()
+        yield from zip(one, tables[1].take([j for _, j, _ in some]).to_pylist(), strict=True)
 
 
 def _columns(partners: Iterable[tuple[Row, Row]]) -> dict[str, Difference]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -26,6 +27,7 @@ from segpipe.records import CroppedMask, DecodedImage, Instances, Segmentation
 from segpipe.report.diff import diff_image
 from segpipe.report.diff.classes import compare_classes
 from segpipe.report.diff.runs import find_results, image_pairs
+from segpipe.schema import arrow_schema
 from segpipe.spec import ModelSpec
 from segpipe.store import create_store, open_store
 from tests.generated import SPEC, ThresholdSegmenter
@@ -53,9 +55,9 @@ class OneImage:
     def label_image(self, row: Mapping[str, Any], part: Box) -> npt.NDArray[np.uint32]:
         return self._painted.label_image[part.slices]
 
-    def objects_of(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def object_table(self, row: Mapping[str, Any]) -> pa.Table:
         own = self._painted.own_masks
-        return [
+        rows = [
             {
                 "label": i, "class_name": f"class {c}", "area": h * w,
                 "bbox_y0": y, "bbox_x0": x, "bbox_y1": y + h, "bbox_x1": x + w,
@@ -63,6 +65,10 @@ class OneImage:
             }
             for i, (y, x, h, w, c) in enumerate(self.boxes, start=1)
         ]  # fmt: skip
+        named = ("label", "class_name", "area", "bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1", "rle")
+        return pa.Table.from_pylist(
+            rows, pa.schema([arrow_schema("objects").field(name) for name in named])
+        )
 
 
 def iou(one: tuple[int, ...], other: tuple[int, ...]) -> float:
