@@ -13,6 +13,7 @@ import numpy.typing as npt
 from segpipe.errors import SpecError
 from segpipe.machine import memory_limit
 from segpipe.measure.semantic import SemanticAgreement
+from segpipe.report.drawn_objects import DrawnObjects
 from segpipe.report.objects import PredictedObjects, TrueObjects, predicted_objects
 from segpipe.report.truth import read_truth
 from segpipe.report.truth_files import TruthFiles
@@ -202,7 +203,9 @@ def model_in_use(snapshot: Snapshot, rows: Sequence[Row]) -> ModelInUse:
 
 
 def _classes_of_objects(snapshot: Snapshot, rows: Sequence[Row]) -> tuple[str, ...]:
-    found = {one["class_id"]: one["class_name"] for row in rows for one in snapshot.objects_of(row)}
+    found: dict[int, str] = {}
+    for row in rows:
+        found |= DrawnObjects.of(snapshot.object_table(row)).class_names()
     last = max(found, default=0)
     return ("background", *(found.get(i, f"class {i}") for i in range(1, last + 1)))
 
