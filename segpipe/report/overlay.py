@@ -48,6 +48,7 @@ def overlay(
     semantic: npt.NDArray[np.unsignedinteger[Any]] | None = None,
     class_names: Sequence[str] = (),
     notes: Sequence[str] = (),
+    line: int | None = None,
 ) -> Picture:
     """Draw the results of one image.
 
@@ -60,6 +61,7 @@ def overlay(
         class_names: by class id, for the legend, beside those in `rows`; a class without a name
             shows its id.
         notes: what the caption says besides.
+        line: width of outlines of objects, pixels; None for one that suits the figure.
 
     Returns:
         (H', W', 3) uint8, W' a multiple of W: small images are enlarged by a whole factor, and
@@ -84,7 +86,7 @@ def overlay(
         objects.colours(int(label_image.max(initial=0))),
     )
     opacity = _DENSE_OPACITY if dense else _OPACITY
-    picture = _paint(picture, labels, colours, opacity, _line(picture))
+    picture = _paint(picture, labels, colours, opacity, line or _line(picture))
     n_named = 0
     if not dense:
         picture, n_named = _draw_names(picture, labels, objects, colours, factor)

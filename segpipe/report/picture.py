@@ -94,7 +94,9 @@ def draw_row(snapshot: Snapshot, row: Row, source: Source, region: Box | None = 
     else:
         view, note = _part(snapshot, row, source, region), _part_note(source, region)
     notes = (note,) if note else ()
-    drawn = overlay(view.pixels, view.labels, view.objects, view.semantic, notes=notes)
+    line = 1 if view.side > 1 else None  # objects are small there: thick lines hide them
+    shown_as = view.pixels, view.labels, view.objects, view.semantic
+    drawn = overlay(*shown_as, notes=notes, line=line)
     return Figure(Image.fromarray(drawn), note)
 
 
