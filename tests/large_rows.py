@@ -107,7 +107,7 @@ def add_result(
         image = reader.read(ref)
     attempt = Attempt(files, chunk, run_id)
     labels = found.label_image if masks is None else masks
-    place = _write_masks(files, attempt, ref, replace(found, label_image=labels), large)
+    place = _write_masks(attempt, ref, replace(found, label_image=labels), large)
     keys = {"run_id": run_id, "spec_id": SPEC.spec_id, "chunk_id": chunk.chunk_id}
     keys["image_id"] = ref.image_id
     rows = ObjectRows(CLASSES)
@@ -129,7 +129,7 @@ def add_result(
 
 
 def _write_masks(
-    files: Files, attempt: Attempt, ref: ImageRef, found: Segmentation, large: bool
+    attempt: Attempt, ref: ImageRef, found: Segmentation, large: bool
 ) -> dict[str, object]:
     planes = {"label_image": found.label_image}
     dtypes = {"label_image": np.uint32}
@@ -138,8 +138,8 @@ def _write_masks(
     shape = found.label_image.shape
     writer: MaskWriter | PyramidWriter
     if large:
-        group, level, index = f"{attempt.group}/{ref.image_id}", "/0", None
-        writer = PyramidWriter(files, group, shape, dtypes)
+        writer = attempt.pyramid_writer(ref.image_id, shape, dtypes)
+        group, level, index = writer.group, "/0", None
         for block in blocks(shape):
             writer.write(block, {name: plane[block.slices] for name, plane in planes.items()})
     else:

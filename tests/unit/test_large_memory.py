@@ -20,7 +20,6 @@ from segpipe.records import Segmentation
 from segpipe.report.diff.image import diff_image
 from segpipe.report.picture import draw_image
 from segpipe.reproduction.compare import compare_image
-from segpipe.spec import Limits
 from segpipe.store import Snapshot, create_store
 from segpipe.store.digest import logical_digest
 from segpipe.store.fsck import check_store
@@ -61,7 +60,7 @@ def crops(snapshot: Snapshot, out: Path) -> None:
 
 def thumbnail(snapshot: Snapshot) -> None:
     (row,) = snapshot.image_rows()
-    thumbnails = Thumbnails(Limits())
+    thumbnails = Thumbnails()
     thumbnails.draw(snapshot, row)
     thumbnails.close()
 

@@ -19,7 +19,6 @@ from segpipe.geometry import Box
 from segpipe.report import picture
 from segpipe.report.picture import draw_image
 from segpipe.report.source import halved, open_source, part_of_level
-from segpipe.spec import Limits
 from segpipe.viewer.pyramid import levels
 from segpipe.viewer.thumbnails import SIDE, Thumbnails
 from segpipe.viewer.tiles import Tiles
@@ -152,7 +151,7 @@ def test_thumbnails_are_alike(both: Twins) -> None:
     pictures = []
     for snapshot in both.snapshots:
         (image,) = snapshot.image_rows()
-        thumbnails = Thumbnails(Limits())
+        thumbnails = Thumbnails()
         webp = Image.open(io.BytesIO(thumbnails.draw(snapshot, image)))
         thumbnails.close()
         assert SIDE / 2 < max(webp.size) <= SIDE
