@@ -24,12 +24,17 @@ from segpipe.export.selection import select
 from segpipe.export.tables import export_parquet
 from segpipe.export.yolo import export_yolo
 from segpipe.geometry import Box
+from segpipe.pipeline import process_chunk
 from segpipe.report.diff.image import diff_image
 from segpipe.report.diff.picture import draw_diff
 from segpipe.report.diff.runs import ImagePair
-from segpipe.store import Snapshot
+from segpipe.report.picture import draw_image
+from segpipe.store import Snapshot, create_store
+from segpipe.store.digest import logical_digest
 from segpipe.store.object_masks import masks_of
+from segpipe.store.ome_zarr import write_ome_zarr
 from segpipe.store.snapshot import is_large
+from tests import parts
 from tests.large_rows import Twins, scene, twins
 
 SHAPE = 2300, 1100
@@ -180,3 +185,34 @@ def test_a_difference_is_drawn_alike(both: Twins) -> None:
         pair = ImagePair(row, row, diff)
         drawn.append(np.array(draw_diff(snapshot, pair, ("one", "other"))))
     assert drawn[0].shape[0] > drawn[1].shape[0], "an overview"
+
+
+@pytest.mark.parametrize("semantic", [False, True])
+def test_what_a_run_makes_of_large_and_small_images_is_looked_at(
+    tmp_path: Path, semantic: bool
+) -> None:
+    shapes = {"a.tif": (400, 300), "b.png": (300, 290), "c.tif": (100, 90), "d.zarr": (700, 300)}
+    images = {name: parts.scene(3, shape, 20) for name, shape in shapes.items()}
+    for name in ("a.tif", "c.tif"):
+        parts.keep(tmp_path, images[name], name)
+    Image.fromarray(images["b.png"].squeeze()).save(tmp_path / "images" / "b.png")
+    write_ome_zarr(tmp_path / "images" / "d.zarr", "d", images["d.zarr"], {})
+    segmenter = parts.Parts(semantic=semantic)
+    files = create_store(tmp_path / "store")
+    process_chunk(parts.chunk_in(tmp_path, segmenter), segmenter, files, "run")
+    archive = Archive(files)
+    rows = {row["path"]: row for row in archive.image_rows()}
+    assert [is_large(rows[name]) for name in shapes] == [True, True, False, True]
+    for name, pixels in images.items():
+        np.testing.assert_array_equal(archive.image(name), pixels)
+        assert draw_image(archive, name, Box(10, 20, 90, 80)).note.startswith("region 10,20,90,80")
+        assert not draw_image(archive, name).note
+        for one in archive.objects_of(rows[name]):
+            assert archive.mask(name, one["label"]).sum() == one["area"]
+    stacks = list(archive.stacks())
+    assert sorted(len(stack.images) for stack in stacks) == [1] * 4
+    assert [stack.semantic is not None for stack in stacks] == [semantic] * 4
+    for export in (export_coco, export_labels, export_ome_zarr, export_yolo):
+        summary = export(archive, tmp_path / export.__name__)
+        assert (summary.images, dict(summary.absent)) == (4, {})
+    logical_digest(archive)
