@@ -19,11 +19,12 @@ import pyarrow as pa
 
 from segpipe.errors import SpecError
 from segpipe.geometry import Box
-from segpipe.masks.of_object import mask_in, object_mask
+from segpipe.masks.of_object import mask_in
 from segpipe.query import query
 from segpipe.records import Pixels
-from segpipe.report.picture import read_source
-from segpipe.store.snapshot import Row, Snapshot
+from segpipe.report.source import open_source
+from segpipe.store.object_masks import find_object, mask_of
+from segpipe.store.snapshot import Row, Snapshot, is_large
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -80,7 +81,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stack:
-    """The masks of one chunk, as they lie in the store; nothing is read before `compute`.
+    """The masks of one chunk, or of a large image, as they lie; nothing is read before `compute`.
 
     Attributes:
         images: rows of `images`, in the order of the first axis.
@@ -116,16 +117,25 @@ class Archive(Snapshot):
         """Rows of `objects`, as `images`."""
         return self._rows("objects", columns, where, latest, parameters)
 
-    def image(self, image: str | Row) -> Pixels:
+    def image(self, image: str | Row, part: Box | None = None, level: int = 0) -> Pixels:
         """(H, W, C) the pixels that were segmented, read again from where they were.
 
         Args:
             image: a row of `images`, or image_id, path in the collection, uri, or file name.
+            part: of the level, inside of it; only that is returned, and of a large image only
+                what it needs is read.
+            level: 1 is half as high and wide, 2 a quarter, and so on: means of squares.
 
         Raises:
+            SpecError: there is no such image, or the part reaches beyond the level.
             InputError: it cannot be read, or is not the one that was segmented.
         """
-        return read_source(self._row(image)).pixels
+        row = self._row(image)
+        with open_source(row) as source:
+            whole = Box(0, 0, *source.level_shape(level))
+            if part is not None and not whole.contains(part):
+                raise SpecError(f"{row['path']}: {part} reaches beyond level {level}: {whole}")
+            return source.read(whole if part is None else part, level)
 
     def label_image(self, image: str | Row, part: Box | None = None, level: int = 0) -> Labels:
         """(H, W) uint16 or uint32: 0 is background, 1..N are the objects.
@@ -151,29 +161,32 @@ class Archive(Snapshot):
             SpecError: there is no such object.
         """
         row = self._row(image)
-        for one in self.objects_of(row):
-            if one["label"] == label:
-                whole = Box(0, 0, row["height"], row["width"])
-                return mask_in(object_mask(one, self.label_image(row)), whole)
-        raise SpecError(f"{row['path']}: has no object {label}; it has {row['n_objects']}")
+        one = find_object(self, row, label)
+        if one is None:
+            raise SpecError(f"{row['path']}: has no object {label}; it has {row['n_objects']}")
+        return mask_in(mask_of(self, row, one), Box(0, 0, row["height"], row["width"]))
 
     def stacks(self) -> Iterator[Stack]:
-        """The masks of all chunks, for work on many images at once."""
-        import dask.array as da
-
+        """The masks of all chunks, for work on many images at once; of each large image alone."""
         for chunk_id in self.chunk_ids:
             rows = self.of_chunks([chunk_id]).image_rows(latest=False)
-            images = sorted(
-                (row for row in rows if row["mask_array"]), key=lambda row: row["mask_index"]
-            )
-            if not images:
-                continue
-            labels, semantic = (images[0][name] for name in ("mask_array", "semantic_array"))
-            yield Stack(
-                tuple(images),
-                da.from_array(self.zarr_array(labels), name=False),
-                da.from_array(self.zarr_array(semantic), name=False) if semantic else None,
-            )
+            images = [row for row in rows if row["mask_array"]]
+            small = [row for row in images if not is_large(row)]
+            if small:
+                yield self._stack_of(sorted(small, key=lambda row: row["mask_index"]))
+            for row in images:
+                if is_large(row):
+                    yield self._stack_of([row])
+
+    def _stack_of(self, images: Sequence[Row]) -> Stack:
+        import dask.array as da
+
+        def stack(path: str) -> da.Array:
+            array: da.Array = da.from_array(self.zarr_array(path), name=False)
+            return array[None] if is_large(images[0]) else array
+
+        labels, semantic = (images[0][name] for name in ("mask_array", "semantic_array"))
+        return Stack(tuple(images), stack(labels), stack(semantic) if semantic else None)
 
     def _row(self, image: str | Row) -> Row:
         return self.find_image(image) if isinstance(image, str) else image

@@ -84,7 +84,12 @@ IMAGES = (
     Column("input_changed", pa.bool_(), "", "the file changed while the chunk was processed"),
     Column("mask_array", pa.string(), "", "label_image array, relative to the store"),
     Column("semantic_array", pa.string(), "", "semantic array, relative to the store; or null"),
-    Column("mask_index", pa.int32(), "", "index of the image in these arrays"),
+    Column(
+        "mask_index",
+        pa.int32(),
+        "",
+        "index of the image in them; null where they are its own",
+    ),
     Column("decode_seconds", pa.float32(), "s", "reading and decoding"),
     Column("forward_seconds", pa.float32(), "s", "its share of its batch's forward pass"),
     Column("finish_seconds", pa.float32(), "s", "post-processing and measuring"),
@@ -132,7 +137,12 @@ OBJECTS = (
         "rle", pa.string(), "", "full mask as COCO RLE counts; null where the label image has it"
     ),
     Column("mask_array", pa.string(), "", "label_image array, relative to the store"),
-    Column("mask_index", pa.int32(), "", "index of the image in this array"),
+    Column(
+        "mask_index",
+        pa.int32(),
+        "",
+        "index of the image in it; null where it is its own",
+    ),
 )
 
 TABLES = {"images": IMAGES, "objects": OBJECTS}

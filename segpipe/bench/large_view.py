@@ -21,8 +21,7 @@ from segpipe.records import Chunk, DecodedImage, Header, Segmentation
 from segpipe.segmenters.base import Footprint
 from segpipe.spec import ClassicalOptions, Limits, ModelSpec, SegmentSpec
 from segpipe.store import create_store, open_store
-from segpipe.viewer.image import levels
-from segpipe.viewer.pyramid import TILE
+from segpipe.viewer.pyramid import TILE, levels
 from segpipe.viewer.tiles import Kind, Tiles
 from segpipe.viewer.viewer import Viewer
 

@@ -10,6 +10,8 @@ from typing import Annotated
 import typer
 
 from segpipe.cli.options import AsJson, OfModel, Store
+from segpipe.errors import SpecError
+from segpipe.geometry import Box
 
 looking = typer.Typer(rich_markup_mode=None)
 
@@ -30,17 +32,38 @@ def overlay(
     image: Annotated[str, typer.Argument(help="image_id, path in the collection, or file name.")],
     out: Annotated[Path, typer.Option(help="PNG file to write.")],
     model: OfModel = None,
+    region: Annotated[
+        str | None,
+        typer.Option(
+            metavar="Y0,X0,Y1,X1",
+            help="Draw this part in full: rows and columns from 0, the last ones not included.",
+        ),
+    ] = None,
 ) -> None:
     """Draw an image with its masks, boxes, class names and scores.
 
+    An image over the limit that is looked at part by part is drawn small, as an overview.
+
     \b
     segpipe overlay results/ fields/a1.tif --out a1.png
+    segpipe overlay results/ slide.tif --region 12000,8000,13024,9024 --out part.png
     """
     import segpipe
     from segpipe.report.picture import draw_image
 
-    draw_image(segpipe.open_store(store).of_model(model), image).save(out, "PNG")
-    typer.echo(str(out))
+    part = None if region is None else _region(region)
+    figure = draw_image(segpipe.open_store(store).of_model(model), image, part)
+    figure.picture.save(out, "PNG")
+    typer.echo(f"{out}: {figure.note}" if figure.note else str(out))
+
+
+def _region(text: str) -> Box:
+    ends = text.split(",")
+    if len(ends) != 4 or not all(end.strip().isdecimal() for end in ends):
+        raise SpecError(
+            f"--region {text!r}: give Y0,X0,Y1,X1, four whole numbers, such as 0,0,512,512"
+        )
+    return Box(*map(int, ends))
 
 
 @looking.command("eval")

@@ -69,6 +69,6 @@ def _draw(snapshot: Snapshot, folder: Path) -> list[Path]:
     folder.mkdir(exist_ok=True)
     paths = []
     for name, (model, image) in PICTURES.items():
-        draw_image(snapshot.of_model(model), image).save(folder / name)
+        draw_image(snapshot.of_model(model), image).picture.save(folder / name)
         paths.append(folder / name)
     return paths

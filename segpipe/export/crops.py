@@ -23,11 +23,14 @@ from segpipe.errors import InputError, SpecError
 from segpipe.export.files import write_below
 from segpipe.export.naming import Naming
 from segpipe.export.pixels import encode_pixels, suffix_of
-from segpipe.masks.of_object import mask_in, object_box, object_mask
+from segpipe.geometry import Box
+from segpipe.masks.of_object import mask_in, object_box
 from segpipe.query import format_table
 from segpipe.readers import Reader
-from segpipe.records import DecodedImage, Pixels
-from segpipe.report.picture import draw_row, limits_of, read_again
+from segpipe.records import CroppedMask, Pixels
+from segpipe.report.picture import draw_row
+from segpipe.report.source import Source, limits_of, open_source
+from segpipe.store.object_masks import masks_of
 from segpipe.store.snapshot import Row, Snapshot
 
 INDEX = "index.csv"
@@ -79,8 +82,8 @@ def write_overlays(snapshot: Snapshot, answer: pa.Table, out: Path) -> PicturesW
     wanted = _rows(answer, ("image_id",))
     index: list[Row] = []
 
-    def write(image: Row, source: DecodedImage, place: Place, rows: Sequence[Row]) -> None:
-        picture = draw_row(snapshot, image, source)
+    def write(image: Row, source: Source, place: Place, rows: Sequence[Row]) -> None:
+        picture = draw_row(snapshot, image, source).picture
         write_below(out, place(".png"), partial(picture.save, format="PNG"))
         index.extend({"path": image["path"], **row, "overlay": str(place(".png"))} for row in rows)
         written.written += 1
@@ -109,15 +112,16 @@ def write_crops(snapshot: Snapshot, answer: pa.Table, out: Path, margin: int) ->
     wanted = _rows(answer, ("image_id", "label"))
     index: list[Row] = []
 
-    def write(image: Row, source: DecodedImage, place: Place, rows: Sequence[Row]) -> None:
-        labels = snapshot.label_image(image)
-        objects = {one["label"]: one for one in snapshot.objects_of(image)}
+    def write(image: Row, source: Source, place: Place, rows: Sequence[Row]) -> None:
         folder = place("")
-        for row in rows:
-            if (one := objects.get(row["label"])) is None:
-                written.left_out[f"{image['path']}, object {row['label']}"] = "there is none"
+        for row, one, mask in _wanted_masks(snapshot, image, rows, written):
+            box = crop_box(image, one, margin)
+            try:
+                pixels = source.read(box)
+            except InputError as error:  # of a large image, whose parts are read one by one
+                written.left_out[f"{image['path']}, object {row['label']}"] = error.detail
                 continue
-            pixels, masked = crop_of(one, source.pixels, labels, margin)
+            masked = cut_out(pixels, mask_in(mask, box))
             files: Row = {}
             for name, suffix, crop in (("crop", "", pixels), ("masked", ".masked", masked)):
                 path = folder / f"{row['label']}{suffix}{suffix_of(crop)}"
@@ -129,6 +133,23 @@ def write_crops(snapshot: Snapshot, answer: pa.Table, out: Path, margin: int) ->
     _for_each_image(snapshot, wanted, written, write)
     _write_index(out, index)
     return written
+
+
+def _wanted_masks(
+    snapshot: Snapshot, image: Row, rows: Sequence[Row], written: PicturesWritten
+) -> Iterator[tuple[Row, Row, CroppedMask]]:
+    """Rows of the answer that name an object, that object, and its mask; others are told."""
+    wanted = {row["label"] for row in rows}
+    table = snapshot.object_table(image)
+    places = [i for i, label in enumerate(table["label"].to_pylist()) if label in wanted]
+    objects = {one["label"]: one for one in table.take(places).to_pylist()}
+    known = [row for row in rows if row["label"] in objects]
+    for row in rows:
+        if row["label"] not in objects:
+            written.left_out[f"{image['path']}, object {row['label']}"] = "there is none"
+    masks = masks_of(snapshot, image, (objects[row["label"]] for row in known))
+    for row, (one, mask) in zip(known, masks, strict=True):
+        yield row, one, mask
 
 
 def _rows(answer: pa.Table, needed: Sequence[str]) -> list[Row]:
@@ -147,7 +168,7 @@ def _rows(answer: pa.Table, needed: Sequence[str]) -> list[Row]:
 Place = Callable[[str], PurePosixPath]
 """The path below OUT that is an image's own, with a suffix."""
 
-Write = Callable[[Row, DecodedImage, Place, Sequence[Row]], None]
+Write = Callable[[Row, Source, Place, Sequence[Row]], None]
 
 
 def _for_each_image(
@@ -166,12 +187,11 @@ def _for_each_image(
                 written.left_out[image["path"]] = f"it failed: {image['reason']}"
                 continue
             try:
-                source = read_again(reader, image)
+                with open_source(image, reader) as source:
+                    written.images += 1
+                    write(image, source, partial(naming.path_of, named[key]), groups[key])
             except InputError as error:
                 written.left_out[image["path"]] = error.detail
-                continue
-            written.images += 1
-            write(image, source, partial(naming.path_of, named[key]), groups[key])
 
 
 def _with_own_ids(images: Sequence[Row]) -> Iterator[Row]:
@@ -207,28 +227,23 @@ def _images(snapshot: Snapshot, wanted: Sequence[Row]) -> Iterator[tuple[str, Ro
         yield key, max(results, key=lambda one: (one["run_id"], one["chunk_id"]))
 
 
-def crop_of(
-    one: Row, pixels: Pixels, labels: npt.NDArray[Any], margin: int
-) -> tuple[Pixels, Pixels]:
-    """The pixels around an object, and the same without what is not the object.
+def crop_box(image: Row, one: Row, margin: int) -> Box:
+    """Where an object is in its image, and `margin` pixels around it, as far as there are any.
 
     Args:
+        image: row of `images`.
         one: row of `objects`.
-        pixels: (H, W, C) of its image.
-        labels: (H, W).
-        margin: pixels around it, as far as the image has them.
+    """
+    return object_box(one).grow(margin).clip((image["height"], image["width"]))
+
+
+def cut_out(pixels: Pixels, mask: npt.NDArray[np.bool_]) -> Pixels:
+    """(h, w, C) without what is not in a mask (h, w).
 
     Returns:
-        (h, w, C); and of bytes (h, w, C + 1), where the last channel is 0 outside the object, of
-        others (h, w, C), where all is.
+        Of bytes (h, w, C + 1), where the last channel is 0 outside of the mask, since PNG can say
+        that; of others (h, w, C), where all is.
     """
-    box = object_box(one).grow(margin).clip((labels.shape[0], labels.shape[1]))
-    around = np.asarray(pixels[box.slices])
-    return around, _cut_out(around, mask_in(object_mask(one, labels), box))
-
-
-def _cut_out(pixels: Pixels, mask: npt.NDArray[np.bool_]) -> Pixels:
-    """What is not the object transparent, where PNG can say that, by a channel more; else 0."""
     if pixels.dtype == np.uint8:
         return np.dstack([pixels, np.where(mask, 255, 0).astype(np.uint8)])
     return np.where(mask[..., None], pixels, np.zeros((), pixels.dtype))

@@ -32,6 +32,8 @@ class ExportSummary:
         failed: images of the store that have no result, and so are not in the export.
         renamed: files that could not keep the stem of their image; see `Naming`.
         wide: label images with labels above 65,535, written as 32-bit TIFF instead of PNG.
+        large: label images of large images, written as 32-bit TIFF of tiles instead of PNG.
+        unlisted: path of an image -> why the objects of its label image are not described.
         absent: path of an image -> why its pixels are not in the export, which has its objects.
     """
 
@@ -41,6 +43,8 @@ class ExportSummary:
     failed: int
     renamed: int = 0
     wide: int = 0
+    large: int = 0
+    unlisted: Mapping[str, str] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -55,6 +59,11 @@ class ExportSummary:
             lines.append(f"  {self.renamed:,} files have longer names, since two shared a stem")
         if self.wide:
             lines.append(f"  {self.wide:,} have more than 65,535 labels and are 32-bit TIFF files")
+        if self.large:
+            lines.append(f"  {self.large:,} are of large images and are 32-bit TIFF files of tiles")
+        lines += [f"  {path}: {why}" for path, why in islice(self.unlisted.items(), _NAMED)]
+        if len(self.unlisted) > _NAMED:
+            lines.append(f"  so it is with {len(self.unlisted) - _NAMED:,} other images")
         for path, why in islice(self.absent.items(), _NAMED):
             lines.append(f"  pixels of {path} are not in it: {why}")
         if len(self.absent) > _NAMED:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,9 @@ from segpipe.export.files import ExportSummary, write_below
 from segpipe.export.naming import CLASSES, Naming
 from segpipe.export.objects import count_failed, each_image, ok_images
 from segpipe.export.pixels import encode_pixels
+from segpipe.export.tiled_tiff import Read, write_tiled
 from segpipe.progress import Observer
-from segpipe.store.snapshot import Snapshot
+from segpipe.store.snapshot import Row, Snapshot, is_large
 
 MAX_PNG_LABEL = 0xFFFF
 
@@ -24,29 +25,54 @@ MAX_PNG_LABEL = 0xFFFF
 def export_labels(snapshot: Snapshot, out: Path, observe: Observer | None = None) -> ExportSummary:
     """Write the newest label image of every `ok` image: `a/b/c.tif` becomes `OUT/a/b/c.png`.
 
-    A label image with labels above 65,535 becomes a 32-bit TIFF, `OUT/a/b/c.tif`. Of a semantic
-    model there is the class image too, 8 bit, 0 is background: `OUT/a/b/c.classes.png`. `Naming`
-    says what happens to images that differ in their suffix only. Existing files are replaced.
+    A label image with labels above 65,535 becomes a 32-bit TIFF, `OUT/a/b/c.tif`, and that of a
+    large image too, in tiles. Of a semantic model there is the class image too, 8 bit, 0 is
+    background: `OUT/a/b/c.classes.png`, or `.tif` of a large image. `Naming` says what happens to
+    images that differ in their suffix only. Existing files are replaced.
 
     Raises:
         SpecError: a file cannot be written, or a link below `out` leads out of it.
     """
     naming = Naming(ok_images(snapshot), second=CLASSES)
-    images = objects = renamed = wide = 0
+    images = objects = renamed = wide = large = 0
     for row in each_image(snapshot, observe):
-        labels = snapshot.label_image(row)
-        is_wide = int(labels.max(initial=0)) > MAX_PNG_LABEL
-        relative = naming.path_of(row, ".tif" if is_wide else ".png")
-        write_below(out, relative, partial(_encode_tiff if is_wide else _encode_png, labels))
-        classes = snapshot.semantic(row)
-        if classes is not None:
-            path = naming.path_of(row, f"{CLASSES}.png")
-            write_below(out, path, partial(encode_pixels, classes[..., None]))
+        if is_large(row):
+            relative = _write_large(snapshot, row, out, naming)
+            large += 1
+        else:
+            relative = _write_small(snapshot, row, out, naming)
+            wide += relative.suffix == ".tif"
         images += 1
         objects += row["n_objects"]
-        wide += is_wide
         renamed += relative.stem != PurePosixPath(row["path"]).stem
-    return ExportSummary(str(out), images, objects, count_failed(snapshot), renamed, wide)
+    failed = count_failed(snapshot)
+    return ExportSummary(str(out), images, objects, failed, renamed, wide, large=large)
+
+
+def _write_small(snapshot: Snapshot, row: Row, out: Path, naming: Naming) -> PurePosixPath:
+    labels = snapshot.label_image(row)
+    is_wide = int(labels.max(initial=0)) > MAX_PNG_LABEL
+    relative = naming.path_of(row, ".tif" if is_wide else ".png")
+    write_below(out, relative, partial(_encode_tiff if is_wide else _encode_png, labels))
+    classes = snapshot.semantic(row)
+    if classes is not None:
+        path = naming.path_of(row, f"{CLASSES}.png")
+        write_below(out, path, partial(encode_pixels, classes[..., None]))
+    return relative
+
+
+def _write_large(snapshot: Snapshot, row: Row, out: Path, naming: Naming) -> PurePosixPath:
+    shape = row["height"], row["width"]
+    relative = naming.path_of(row, ".tif")
+    for path, dtype, mask in (
+        (relative, np.uint32, snapshot.label_image),
+        (naming.path_of(row, f"{CLASSES}.tif"), np.uint8, snapshot.semantic),
+    ):
+        if dtype is np.uint32 or row["semantic_array"]:
+            read = cast("Read", partial(mask, row))
+            write = partial(write_tiled, shape=shape, dtype=dtype, read=read, compression="zlib")
+            write_below(out, path, write)
+    return relative
 
 
 def _encode_png(labels: npt.NDArray[np.unsignedinteger[Any]], file: BinaryIO) -> None:

@@ -9,9 +9,9 @@ from typing import BinaryIO
 
 from segpipe.export.files import ExportSummary, write_below
 from segpipe.export.naming import Naming
-from segpipe.masks.of_object import object_mask
 from segpipe.progress import Observer, watched
 from segpipe.records import CroppedMask
+from segpipe.store.object_masks import masks_of
 from segpipe.store.snapshot import Row, Snapshot
 
 
@@ -58,7 +58,4 @@ def write_each_image(
 
 def objects_with_masks(snapshot: Snapshot, image: Row) -> Iterator[tuple[Row, CroppedMask]]:
     """The rows of an image's objects with their whole masks, parts that others hide included."""
-    rows = snapshot.objects_of(image)
-    if rows:
-        labels = snapshot.label_image(image)
-        yield from ((row, object_mask(row, labels)) for row in rows)
+    return masks_of(snapshot, image, snapshot.each_object(image))

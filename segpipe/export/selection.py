@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from segpipe.geometry import Box
 from segpipe.query.condition import check_condition, wrapped
@@ -48,9 +49,11 @@ class Selection(Snapshot):
                 labels = self._chosen[key]
                 yield row if labels is None else {**row, "n_objects": len(labels)}
 
-    def objects_of(self, image: Row) -> list[Row]:
-        rows, labels = super().objects_of(image), self._chosen[_key(image)]
-        return rows if labels is None else [row for row in rows if row["label"] in labels]
+    def object_table(self, image: Row, part: Box | None = None) -> pa.Table:
+        rows, labels = super().object_table(image, part), self._chosen[_key(image)]
+        if labels is None:
+            return rows
+        return rows.filter(pc.field("label").isin(pa.array(sorted(labels), pa.int32())))
 
     def label_image(self, image: Row, part: Box | None = None, level: int = 0) -> Labels:
         """The label image; an object that was not chosen is background there."""

@@ -36,8 +36,8 @@ def export_yolo(
     images = objects = 0
     for row in each_image(snapshot, observe):
         stem = naming.path_of(row, "")
-        text = _text(snapshot, row, categories)
-        write_below(out, PurePosixPath("labels") / stem.with_name(f"{stem.name}.txt"), text)
+        text = PurePosixPath("labels") / stem.with_name(f"{stem.name}.txt")
+        write_below(out, text, partial(_write_labels, snapshot, row, categories))
         copies.write(row, PurePosixPath("images") / stem)
         images += 1
         objects += row["n_objects"]
@@ -45,18 +45,17 @@ def export_yolo(
     # Without `path`, they lie beside this file; a relative one is looked for where a program runs.
     about: dict[str, Any] = {"train": "images", "val": "images", "names": names}
     data = yaml.safe_dump(about, sort_keys=False, allow_unicode=True).encode()
-    write_below(out, PurePosixPath("data.yaml"), lambda file: _write(data, file))
+    write_below(out, PurePosixPath("data.yaml"), partial(_write, data))
     return ExportSummary(str(out), images, objects, count_failed(snapshot), absent=copies.absent)
 
 
-def _text(snapshot: Snapshot, image: Row, categories: Categories) -> Any:
+def _write_labels(snapshot: Snapshot, image: Row, categories: Categories, file: BinaryIO) -> None:
     size = image["width"], image["height"]
-    lines = []
     for row, mask in objects_with_masks(snapshot, image):
         corners = (single_ring(outline(mask)) / size).ravel()
         numbers = " ".join(f"{share:.8g}" for share in corners.tolist())
-        lines.append(f"{categories.id_of(row['class_id'], row['class_name'])} {numbers}\n")
-    return partial(_write, "".join(lines).encode())
+        category = categories.id_of(row["class_id"], row["class_name"])
+        file.write(f"{category} {numbers}\n".encode())
 
 
 def _write(data: bytes, file: BinaryIO) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segpipe.geometry import Box
-from segpipe.masks.rle import decode
+from segpipe.masks.rle import decode_part
 from segpipe.records import CroppedMask
 
 
@@ -28,8 +28,13 @@ def object_mask(row: Mapping[str, Any], labels: npt.NDArray[np.integer[Any]]) ->
     box = object_box(row)
     if row["rle"] is None:
         return CroppedMask(box.y0, box.x0, labels[box.slices] == row["label"])
-    whole = decode(row["rle"], (labels.shape[0], labels.shape[1]))
-    return CroppedMask(box.y0, box.x0, whole[box.slices].copy())
+    return own_mask(row, (labels.shape[0], labels.shape[1]))
+
+
+def own_mask(row: Mapping[str, Any], shape: tuple[int, int]) -> CroppedMask:
+    """The same of a row with a mask of its own, in an image of `shape` (H, W)."""
+    box = object_box(row)
+    return CroppedMask(box.y0, box.x0, decode_part(row["rle"], shape, box))
 
 
 def mask_in(crop: CroppedMask, box: Box) -> npt.NDArray[np.bool_]:

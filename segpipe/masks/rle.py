@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from segpipe.compiled import compiled, readable
 from segpipe.errors import SpecError
+from segpipe.geometry import Box
 from segpipe.records import CroppedMask
 
 _BITS = 5
@@ -52,13 +53,26 @@ def decode(counts: str, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
     """
     height, width = shape
     runs = _from_string(counts)
-    if runs.sum() != height * width:
-        raise SpecError(
-            f"run-length code: {runs.sum()} pixels, but an image of {height}x{width} "
-            f"has {height * width}"
-        )
+    _check_pixels(runs, shape)
     values = np.arange(len(runs)) % 2 == 1
     return np.repeat(values, runs).reshape(width, height).T
+
+
+def decode_part(counts: str, shape: tuple[int, int], part: Box) -> npt.NDArray[np.bool_]:
+    """The same in a part of the image, (h, w); the cost is that of the code and of the part.
+
+    Args:
+        part: inside the image.
+
+    Raises:
+        SpecError: as `decode`.
+    """
+    runs = _from_string(counts)
+    _check_pixels(runs, shape)
+    ends = runs.cumsum()
+    mask = np.zeros((part.height, part.width), np.bool_)
+    _fill(mask, ends[:-1:2], ends[1::2], shape[0], part.y0, part.x0)
+    return mask
 
 
 def area(counts: str) -> int:
@@ -68,6 +82,30 @@ def area(counts: str) -> int:
         SpecError: it is no such code.
     """
     return int(_from_string(counts)[1::2].sum())
+
+
+def _check_pixels(runs: Counts, shape: tuple[int, int]) -> None:
+    height, width = shape
+    if runs.sum() != height * width:
+        raise SpecError(
+            f"run-length code: {runs.sum()} pixels, but an image of {height}x{width} "
+            f"has {height * width}"
+        )
+
+
+@compiled
+def _fill(
+    mask: npt.NDArray[np.bool_], begins: Counts, ends: Counts, height: int, y0: int, x0: int
+) -> None:
+    """Set what lies in `mask` of the runs of 1 of a column-major image; (y0, x0) is its corner."""
+    h, w = mask.shape
+    for run in range(len(ends)):
+        first, last = begins[run] // height, (ends[run] - 1) // height
+        for x in range(max(first, x0), min(last + 1, x0 + w)):
+            top = begins[run] - x * height if x == first else 0
+            bottom = ends[run] - x * height if x == last else height
+            for y in range(max(top, y0), min(bottom, y0 + h)):
+                mask[y - y0, x - x0] = True
 
 
 @compiled

@@ -50,6 +50,59 @@ class Overlaps:
     common_pixels: int
 
 
+class Matching:
+    """Two label images that are compared part by part; memory goes with their objects."""
+
+    def __init__(self) -> None:
+        self._truth, self._predicted = _Counts(), _Counts()
+        self._in_void, self._in_crowd = _Counts(), _Counts()
+        self._pairs = _Counts()
+
+    def add(
+        self, truth: Labels, predicted: Labels, void: Mask | None = None, crowd: Mask | None = None
+    ) -> None:
+        """A part of both, each pixel once; as `match`."""
+        for other in (predicted, void, crowd):
+            if other is not None and other.shape != truth.shape:
+                raise InvariantError(
+                    f"truth {truth.shape} and prediction {other.shape} differ in shape"
+                )
+        self._truth.add(_labels(truth))
+        self._predicted.add(_labels(predicted))
+        for region, counts in ((void, self._in_void), (crowd, self._in_crowd)):
+            if region is not None:
+                counts.add(_labels(predicted[region]))
+        both = (truth > 0) & (predicted > 0)
+        self._pairs.add(
+            truth[both].astype(np.uint64) << np.uint64(32) | predicted[both].astype(np.uint64)
+        )
+
+    def labels(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+        """Those that occur in truth and in prediction, ascending."""
+        return self._truth.total()[0], self._predicted.total()[0]
+
+    def overlaps(self) -> Overlaps:
+        """What the parts come to."""
+        truth_labels, truth_areas = self._truth.total()
+        predicted_labels, predicted_areas = self._predicted.total()
+        in_void = self._in_void.of(predicted_labels)
+        in_crowd = self._in_crowd.of(predicted_labels)
+        pair_labels, common = self._pairs.total()
+        i = np.searchsorted(truth_labels, pair_labels >> np.uint64(32))
+        j = np.searchsorted(predicted_labels, pair_labels & np.uint64(0xFFFFFFFF))
+        return Overlaps(
+            n_truth=len(truth_labels),
+            n_predicted=len(predicted_labels),
+            truth=i,
+            predicted=j,
+            iou=common / (truth_areas[i] + (predicted_areas - in_void)[j] - common),
+            excused=2 * (in_void + in_crowd) > predicted_areas,
+            truth_pixels=int(truth_areas.sum()),
+            predicted_pixels=int((predicted_areas - in_void).sum()),
+            common_pixels=int(common.sum()),
+        )
+
+
 def match(
     truth: Labels, predicted: Labels, void: Mask | None = None, crowd: Mask | None = None
 ) -> Overlaps:
@@ -64,31 +117,9 @@ def match(
     Raises:
         InvariantError: shapes or types do not fit.
     """
-    for other in (predicted, void, crowd):
-        if other is not None and other.shape != truth.shape:
-            raise InvariantError(
-                f"truth {truth.shape} and prediction {other.shape} differ in shape"
-            )
-    truth_labels, truth_areas = _areas(truth)
-    predicted_labels, predicted_areas = _areas(predicted)
-    in_void = _pixels_in(void, predicted, predicted_labels)
-    in_crowd = _pixels_in(crowd, predicted, predicted_labels)
-    both = (truth > 0) & (predicted > 0)
-    pairs = truth[both].astype(np.uint64) << np.uint64(32) | predicted[both].astype(np.uint64)
-    pair_labels, common = np.unique(pairs, return_counts=True)
-    i = np.searchsorted(truth_labels, pair_labels >> np.uint64(32))
-    j = np.searchsorted(predicted_labels, pair_labels & np.uint64(0xFFFFFFFF))
-    return Overlaps(
-        n_truth=len(truth_labels),
-        n_predicted=len(predicted_labels),
-        truth=i,
-        predicted=j,
-        iou=common / (truth_areas[i] + (predicted_areas - in_void)[j] - common),
-        excused=2 * (in_void + in_crowd) > predicted_areas,
-        truth_pixels=int(truth_areas.sum()),
-        predicted_pixels=int((predicted_areas - in_void).sum()),
-        common_pixels=int(common.sum()),
-    )
+    matching = Matching()
+    matching.add(truth, predicted, void, crowd)
+    return matching.overlaps()
 
 
 def true_positives(overlaps: Overlaps, threshold: float) -> int:
@@ -120,25 +151,46 @@ def segments(overlaps: Overlaps) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
     return columns[chosen > 0], chosen[chosen > 0]
 
 
-def _areas(labels: Labels) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
-    """The labels that occur, ascending, and their pixel counts."""
+class _Counts:
+    """How often each value occurs, over all parts."""
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]] = []
+
+    def add(self, values: npt.NDArray[np.uint64]) -> None:
+        # Pixels beside each other are of one object mostly: there are fewer runs to be sorted.
+        starts = np.flatnonzero(np.append(True, values[1:] != values[:-1])[: len(values)])
+        self._add(values[starts], np.diff(starts, append=len(values)))
+
+    def _add(self, values: npt.NDArray[np.uint64], counts: npt.NDArray[np.int64]) -> None:
+        own, place = np.unique(values, return_inverse=True)
+        self._parts.append((own, np.bincount(place, counts, len(own)).astype(np.int64)))
+
+    def total(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+        """The values that occur, ascending, and their counts."""
+        if len(self._parts) != 1:
+            parts, self._parts = self._parts, []
+            values = [np.zeros(0, np.uint64), *(own for own, _ in parts)]
+            counts = [np.zeros(0, np.int64), *(own for _, own in parts)]
+            self._add(np.concatenate(values), np.concatenate(counts))
+        return self._parts[0]
+
+    def of(self, known: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+        """Of each known value; all that occur are known."""
+        values, counts = self.total()
+        of_known = np.zeros(len(known), np.int64)
+        of_known[np.searchsorted(known, values)] = counts
+        return of_known
+
+
+def _labels(labels: Labels) -> npt.NDArray[np.uint64]:
+    """Of all pixels that have one."""
     if not np.issubdtype(labels.dtype, np.integer):
         raise InvariantError(f"a label image of {labels.dtype}; labels are integers")
-    values, counts = np.unique(labels[labels != 0], return_counts=True)
-    if len(values) and not 0 < values[0] <= values[-1] < 1 << 32:
-        raise InvariantError(f"labels {values[0]} to {values[-1]}; allowed are 0 to 2**32 - 1")
-    return values.astype(np.uint64), counts
-
-
-def _pixels_in(
-    region: Mask | None, labels: Labels, known: npt.NDArray[np.uint64]
-) -> npt.NDArray[np.int64]:
-    """Of each known label, how many pixels lie in a region."""
-    inside = np.zeros(len(known), np.int64)
-    if region is not None:
-        values, counts = np.unique(labels[region & (labels != 0)], return_counts=True)
-        inside[np.searchsorted(known, values.astype(np.uint64))] = counts
-    return inside
+    found = labels[labels != 0]
+    if len(found) and not 0 < found.min() <= found.max() < 1 << 32:
+        raise InvariantError(f"labels {found.min()} to {found.max()}; allowed are 0 to 2**32 - 1")
+    return np.asarray(found, np.uint64)
 
 
 def _distinct(indices: npt.NDArray[np.int64]) -> bool:

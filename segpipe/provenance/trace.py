@@ -21,6 +21,7 @@ from segpipe.store import layout
 from segpipe.store.commits import read_commit
 from segpipe.store.files import Files
 from segpipe.store.fsck import check_chunk
+from segpipe.store.object_masks import find_object
 from segpipe.store.snapshot import Row, Snapshot
 
 
@@ -38,10 +39,10 @@ def trace_object(snapshot: Snapshot, name: str, verify: bool = False) -> Chain:
     if not image or not label.isdecimal():
         raise SpecError(f"--object {name!r}: give IMAGE:LABEL, such as 0a1b2c...:7")
     row = _as_committed(snapshot, snapshot.find_image(image))
-    objects = {found["label"]: found for found in snapshot.objects_of(row)}
-    if int(label) not in objects:
-        raise SpecError(f"{row['path']}: no object {label}; {_labels(row, len(objects))}")
-    return Chain((Link("object", objects[int(label)]), *_image_links(snapshot.files, row, verify)))
+    found = find_object(snapshot, row, int(label))
+    if found is None:
+        raise SpecError(f"{row['path']}: no object {label}; {_labels(row)}")
+    return Chain((Link("object", found), *_image_links(snapshot.files, row, verify)))
 
 
 def trace_image(snapshot: Snapshot, name: str, verify: bool = False) -> Chain:
@@ -55,9 +56,10 @@ def _as_committed(snapshot: Snapshot, row: Row) -> Row:
     return snapshot.of_chunks([row["chunk_id"]]).find_image(row["image_id"])
 
 
-def _labels(row: Row, count: int) -> str:
+def _labels(row: Row) -> str:
     if row["status"] != "ok":
         return f"the image failed: {row['reason']}: {row['detail']}"
+    count = row["n_objects"]
     return f"it has the labels 1 to {count}" if count else "it has none"
 
 

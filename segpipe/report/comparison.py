@@ -11,12 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from segpipe.errors import SpecError
+from segpipe.machine import memory_limit
+from segpipe.measure.semantic import SemanticAgreement
+from segpipe.report.drawn_objects import DrawnObjects
 from segpipe.report.objects import PredictedObjects, TrueObjects, predicted_objects
 from segpipe.report.truth import read_truth
 from segpipe.report.truth_files import TruthFiles
+from segpipe.store.pyramids import blocks
 from segpipe.store.snapshot import Row, Snapshot
 
 ClassImage = npt.NDArray[np.integer[Any]]
+
+_OBJECT_BYTES, _CLASS_BYTES = 32, 6
+"""Per pixel of an image, of comparing objects and classes: measured 29, and 2 to 4."""
 
 _CHOOSE = "choose one model (--model)"
 
@@ -85,10 +92,12 @@ class Comparison:
         """True and predicted objects of a pair.
 
         Raises:
-            SpecError: the truth cannot be read, or does not fit its image.
+            SpecError: the truth cannot be read, does not fit its image, or takes more memory than
+                there is.
         """
         row, entry = self.pairs[index]
         shape = row["height"], row["width"]
+        _check_memory(row, _OBJECT_BYTES)
         positions = {name: i for i, name in enumerate(self.classes)}
         truth = self._truth.objects(entry, shape, positions)
         told = None if self._coco is None else positions
@@ -98,9 +107,28 @@ class Comparison:
         """True and predicted class per pixel (H, W) of a pair of a semantic model.
 
         Raises:
-            SpecError: the truth cannot be read, or does not fit its image or the classes.
+            SpecError: the truth cannot be read, does not fit its image or the classes, or takes
+                more memory than there is.
         """
+        predicted = self.snapshot.semantic(self.pairs[index][0])
+        assert predicted is not None
+        return self._true_classes(index), predicted
+
+    def class_agreement(self, index: int) -> SemanticAgreement:
+        """How far the two agree; raises as `class_images`."""
+        row, _ = self.pairs[index]
+        truth = self._true_classes(index)
+        parts = []
+        for block in blocks((row["height"], row["width"])):
+            predicted = self.snapshot.semantic(row, block)
+            assert predicted is not None
+            part = truth[block.slices], predicted, len(self.classes)
+            parts.append(SemanticAgreement.of(row["path"], *part))
+        return SemanticAgreement.pool(row["path"], parts)
+
+    def _true_classes(self, index: int) -> ClassImage:
         row, entry = self.pairs[index]
+        _check_memory(row, _CLASS_BYTES)
         path = Path(str(entry))
         truth = read_truth(path, (row["height"], row["width"]))
         if self._binary_truth:
@@ -112,9 +140,7 @@ class Comparison:
                 f"{path}: holds class {truth.max()}; model {self.model.names[0]!r} has classes "
                 f"0 to {highest}{advice * (highest == 1)}"
             )
-        predicted = self.snapshot.semantic(row)
-        assert predicted is not None
-        return truth, predicted
+        return truth
 
     def _compared_classes(self) -> tuple[str, ...]:
         model = self.model
@@ -135,6 +161,20 @@ class Comparison:
                 f"{_some(model.classes[1:])}; {_some(self._coco.class_names)}"
             )
         return both
+
+
+def _check_memory(row: Row, pixel_bytes: int) -> None:
+    """
+    Raises:
+        SpecError: the truth of an image, which is read whole, and its comparison take too much.
+    """
+    needed, limit = row["height"] * row["width"] * pixel_bytes, memory_limit()
+    if needed > limit:
+        raise SpecError(
+            f"{row['path']}: an image of {row['height']:,} x {row['width']:,} pixels is compared "
+            f"with its truth in one piece, which takes about {needed / 1e9:.1f} GB; this process "
+            f"may use {limit / 1e9:.1f} GB. Leave its truth out, or compare on a larger machine"
+        )
 
 
 def model_in_use(snapshot: Snapshot, rows: Sequence[Row]) -> ModelInUse:
@@ -163,7 +203,9 @@ def model_in_use(snapshot: Snapshot, rows: Sequence[Row]) -> ModelInUse:
 
 
 def _classes_of_objects(snapshot: Snapshot, rows: Sequence[Row]) -> tuple[str, ...]:
-    found = {one["class_id"]: one["class_name"] for row in rows for one in snapshot.objects_of(row)}
+    found: dict[int, str] = {}
+    for row in rows:
+        found |= DrawnObjects.of(snapshot.object_table(row)).class_names()
     last = max(found, default=0)
     return ("background", *(found.get(i, f"class {i}") for i in range(1, last + 1)))
 

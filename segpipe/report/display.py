@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
+from segpipe.compiled import compiled, readable
 from segpipe.records import Pixels
 
 Picture = npt.NDArray[np.uint8]
@@ -106,17 +107,25 @@ def neighbour_colours(centres: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]
     if n == 0:
         return np.empty((0, 3), np.uint8)
     _, near = cKDTree(centres).query(centres, k=min(_NEIGHBOURS + 1, n))
-    chosen = np.full(n, -1)
-    for i, neighbours in enumerate(near.reshape(n, -1)):
-        rank = np.full(colours, colours + _NEIGHBOURS)
-        # Unused colours are taken in turn, so that all of them appear.
-        rank -= (np.arange(colours) - i) % colours
-        for place, j in reversed(list(enumerate(neighbours))):
-            if chosen[j] >= 0:
-                rank[chosen[j]] = place - _NEIGHBOURS
-        chosen[i] = int(np.argmax(rank))
+    chosen = _choose(readable(near.reshape(n, -1), np.int64), colours)
     colours_of: npt.NDArray[np.uint8] = PALETTE[chosen]
     return colours_of
+
+
+@compiled
+def _choose(near: npt.NDArray[np.int64], colours: int) -> npt.NDArray[np.int64]:
+    """(N,) number of a colour; `near` are (N, K) indices, the nearest first."""
+    chosen = np.full(len(near), -1)
+    rank = np.empty(colours, np.int64)
+    for i in range(len(near)):
+        for colour in range(colours):
+            # Unused colours are taken in turn, so that all of them appear.
+            rank[colour] = colours + _NEIGHBOURS - (colour - i) % colours
+        for place in range(near.shape[1] - 1, -1, -1):
+            if chosen[near[i, place]] >= 0:
+                rank[chosen[near[i, place]]] = place - _NEIGHBOURS
+        chosen[i] = np.argmax(rank)
+    return chosen
 
 
 def class_colours(n_classes: int) -> npt.NDArray[np.uint8]:

@@ -92,10 +92,7 @@ class _Found:
 
 def _classes(comparison: Comparison) -> _Found:
     """The agreement of class images."""
-    images = tuple(
-        SemanticAgreement.of(name, *comparison.class_images(i), len(comparison.classes))
-        for i, name in enumerate(comparison.names)
-    )
+    images = tuple(comparison.class_agreement(i) for i in range(len(comparison.pairs)))
     return _Found(images, [semantic_scores(images)])
 
 

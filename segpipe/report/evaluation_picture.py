@@ -17,14 +17,16 @@ import numpy.typing as npt
 from PIL import Image
 from skimage.segmentation import find_boundaries
 
+from segpipe.geometry import Box
 from segpipe.measure.evaluation import THRESHOLDS, Agreement
 from segpipe.measure.semantic import SemanticAgreement
 from segpipe.report.caption import Entry, add_caption, printable
 from segpipe.report.comparison import Comparison
-from segpipe.report.display import PALETTE, Picture, class_colours, display
+from segpipe.report.display import PALETTE, Picture, class_colours, display, shown
 from segpipe.report.evaluation import StoreEvaluation
 from segpipe.report.objects import Mask, PredictedObjects, TrueObjects, compare
-from segpipe.report.picture import read_source
+from segpipe.report.source import open_source, overview_level
+from segpipe.store.snapshot import Row, is_large
 
 PANEL = 560
 """Longer side of each panel, pixels."""
@@ -87,11 +89,10 @@ def _draw_row(
 ) -> Picture:
     row, _ = comparison.pairs[index]
     agreement = evaluation.images[index]
-    pixels = display(read_source(row).pixels)
     if isinstance(agreement, Agreement):
         truth, predicted = comparison.objects(index)
         window = _window((truth.labels > 0) | (predicted.labels > 0))
-        image = _resize(pixels[window], Image.Resampling.LANCZOS)
+        image = _picture(row, window)
         panels = _objects(image, truth, predicted, window, evaluation.task == "boxes")
         counts = [
             Entry(f"AP {agreement.ap:.2f}, at IoU 0.50 {agreement.precisions[0]:.2f}"),
@@ -101,7 +102,7 @@ def _draw_row(
     else:
         true, found = comparison.class_images(index)
         window = _window((true > 0) | (found > 0))
-        image = _resize(pixels[window], Image.Resampling.LANCZOS)
+        image = _picture(row, window)
         panels = _classes(image, true[window], found[window])
         counts = [Entry(f"Dice {agreement.mean_dice:.2f}, IoU {agreement.mean_iou:.2f}")]
     gap = np.full((image.shape[0], _GAP, 3), 255, np.uint8)
@@ -121,9 +122,31 @@ def _window(region: Mask) -> tuple[slice, slice]:
     return ends[0], ends[1]
 
 
-def _resize(pixels: npt.NDArray[Any], how: Image.Resampling) -> npt.NDArray[Any]:
-    """To a longer side of `PANEL`; label images by the nearest pixel."""
-    height, width = pixels.shape[:2]
+def _picture(row: Row, window: tuple[slice, slice]) -> Picture:
+    """The pixels of a window of an image, as a panel shows them."""
+    rows, columns = window
+    shape = rows.stop - rows.start, columns.stop - columns.start
+    with open_source(row) as source:
+        if not is_large(row):
+            pixels = display(source.read(source.whole))[window]
+            return _resize(pixels, Image.Resampling.LANCZOS)
+        level = overview_level(shape, 4 * PANEL)
+        side = 2**level
+        ends = rows.start // side, columns.start // side, -(-rows.stop // side)
+        part = Box(*ends, -(-columns.stop // side))
+        pixels = shown(source.read(part, level), source.contrast)
+        return _resize(pixels, Image.Resampling.LANCZOS, shape)
+
+
+def _resize(
+    pixels: npt.NDArray[Any], how: Image.Resampling, shape: tuple[int, int] | None = None
+) -> npt.NDArray[Any]:
+    """To a longer side of `PANEL`; label images by the nearest pixel.
+
+    Args:
+        shape: (H, W) in the image; None for that of `pixels`.
+    """
+    height, width = shape or pixels.shape[:2]
     scale = PANEL / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     if scale >= 1:

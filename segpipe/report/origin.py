@@ -66,7 +66,8 @@ def _object(facts: Facts) -> Iterator[str]:
     rows = f"rows {facts['bbox_y0']} to {facts['bbox_y1'] - 1}"
     columns = f"columns {facts['bbox_x0']} to {facts['bbox_x1'] - 1}"
     yield f"{rows}, {columns}, area {facts['area']:,} px"
-    yield f"in {facts['mask_array']}[{facts['mask_index']}]"
+    index = facts["mask_index"]
+    yield f"in {facts['mask_array']}" + ("" if index is None else f"[{index}]")
 
 
 def _image(facts: Facts) -> Iterator[str]:

@@ -20,7 +20,8 @@ from segpipe.errors import InvariantError
 from segpipe.geometry import Box
 from segpipe.records import Pixels
 from segpipe.report.caption import Entry, add_caption, font_size, printable, text_font
-from segpipe.report.display import Picture, class_colours, display, is_dark, neighbour_colours
+from segpipe.report.display import Picture, class_colours, display, is_dark
+from segpipe.report.drawn_objects import DrawnObjects, Row
 
 MIN_SIDE = 768
 """Smaller images are enlarged until their shorter side has this many pixels..."""
@@ -37,16 +38,17 @@ _DENSE_OPACITY = 0.3
 _MAX_HIDDEN = 0.4
 """Share of a name's area that may lie over other objects."""
 
-Row = Mapping[str, Any]
 Labels = npt.NDArray[np.integer[Any]]
 
 
 def overlay(
     pixels: Pixels,
     label_image: Labels,
-    rows: Sequence[Row],
+    rows: Sequence[Row] | DrawnObjects,
     semantic: npt.NDArray[np.unsignedinteger[Any]] | None = None,
     class_names: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    line: int | None = None,
 ) -> Picture:
     """Draw the results of one image.
 
@@ -58,6 +60,8 @@ def overlay(
         semantic: (H, W) class per pixel; then these are drawn instead of the objects.
         class_names: by class id, for the legend, beside those in `rows`; a class without a name
             shows its id.
+        notes: what the caption says besides.
+        line: width of outlines of objects, pixels; None for one that suits the figure.
 
     Returns:
         (H', W', 3) uint8, W' a multiple of W: small images are enlarged by a whole factor, and
@@ -69,28 +73,30 @@ def overlay(
     shape = pixels.shape[0], pixels.shape[1]
     if label_image.shape != shape or (semantic is not None and semantic.shape != shape):
         raise InvariantError(f"masks {label_image.shape} do not fit pixels {pixels.shape}")
+    objects = rows if isinstance(rows, DrawnObjects) else DrawnObjects.of(rows)
     factor = _enlargement(shape)
     picture = _enlarge(display(pixels), factor)
+    more = [Entry(note) for note in notes]
     if semantic is not None:
-        names = dict(enumerate(class_names)) | {row["class_id"]: row["class_name"] for row in rows}
-        return _draw_classes(picture, _enlarge(semantic, factor), names)
-    dense = len(rows) > MAX_NAMED
+        names = dict(enumerate(class_names)) | objects.class_names()
+        return _draw_classes(picture, _enlarge(semantic, factor), names, more)
+    dense = len(objects) > MAX_NAMED
     labels, colours = (
         _enlarge(label_image, factor),
-        object_colours(rows, int(label_image.max(initial=0))),
+        objects.colours(int(label_image.max(initial=0))),
     )
     opacity = _DENSE_OPACITY if dense else _OPACITY
-    picture = _paint(picture, labels, colours, opacity, _line(picture))
+    picture = _paint(picture, labels, colours, opacity, line or _line(picture))
     n_named = 0
     if not dense:
-        picture, n_named = _draw_names(picture, labels, rows, colours, factor)
-    return add_caption(picture, _summary(rows, n_named))
+        picture, n_named = _draw_names(picture, labels, objects, colours, factor)
+    return add_caption(picture, [*_summary(objects, n_named), *more])
 
 
 def outlined(
     pixels: Pixels,
     label_image: Labels,
-    rows: Sequence[Row],
+    rows: Sequence[Row] | DrawnObjects,
     semantic: npt.NDArray[np.unsignedinteger[Any]] | None,
     side: int,
 ) -> Picture:
@@ -102,6 +108,7 @@ def outlined(
     Returns:
         (H', W', 3) uint8.
     """
+    objects = rows if isinstance(rows, DrawnObjects) else DrawnObjects.of(rows)
     height, width = pixels.shape[:2]
     step = -(-max(height, width) // side)
     picture = Image.fromarray(display(pixels)).reduce(step)
@@ -110,11 +117,11 @@ def outlined(
     y, x = (np.minimum(np.arange(0, n, step) + step // 2, n - 1) for n in (height, width))
     small = _enlarge(regions[np.ix_(y, x)], factor)
     if semantic is None:
-        colours = object_colours(rows, int(label_image.max(initial=0)))
+        colours = objects.colours(int(label_image.max(initial=0)))
     else:
         colours = class_colours(int(semantic.max(initial=0)) + 1)
     shown = _enlarge(np.array(picture), factor)
-    return _paint(shown, small, colours, _DENSE_OPACITY, 1 if len(rows) > MAX_NAMED else 2)
+    return _paint(shown, small, colours, _DENSE_OPACITY, 1 if len(objects) > MAX_NAMED else 2)
 
 
 def _enlargement(shape: tuple[int, int]) -> int:
@@ -131,20 +138,6 @@ def _line(picture: Picture) -> int:
     """Width of an outline, in pixels of the figure."""
     height, width = picture.shape[:2]
     return max(2, int(min(height, width)) // 300)
-
-
-def object_colours(rows: Sequence[Row], largest: int = 0) -> npt.NDArray[np.uint8]:
-    """(L + 1, 3): a colour per label, of near objects different ones; others are white.
-
-    Args:
-        rows: of the `objects` table.
-        largest: a label up to which there are colours at least.
-    """
-    centres = [(row["centroid_y"], row["centroid_x"]) for row in rows]
-    colours = np.full((max([largest, *(row["label"] for row in rows)]) + 1, 3), 255, np.uint8)
-    chosen = neighbour_colours(np.array(centres, np.float64).reshape(-1, 2))
-    colours[[row["label"] for row in rows]] = chosen
-    return colours
 
 
 def _paint(
@@ -191,7 +184,7 @@ def thicken(edge: npt.NDArray[np.bool_], line: int) -> npt.NDArray[np.bool_]:
 def _draw_names(
     picture: Picture,
     labels: Labels,
-    rows: Sequence[Row],
+    objects: DrawnObjects,
     colours: npt.NDArray[np.uint8],
     factor: int,
 ) -> tuple[Picture, int]:
@@ -204,30 +197,30 @@ def _draw_names(
     draw = ImageDraw.Draw(image)
     line = max(1, _line(picture) // 2)
     font = text_font(font_size(picture.shape[:2]))
-    ranked = sorted(rows, key=lambda row: -(row["score"] or 0.0))
-    for row in reversed(ranked):
-        box = _figure_box(row, factor)
-        draw.rectangle(_corners(box), outline=_rgb(colours[row["label"]]), width=line)
+    boxes = [_enlarged(objects.box(index), factor) for index in range(len(objects))]
+    ranked = np.argsort(-np.nan_to_num(objects.scores), kind="stable").tolist()
+    for index in reversed(ranked):
+        colour = _rgb(colours[objects.labels[index]])
+        draw.rectangle(_corners(boxes[index]), outline=colour, width=line)
     taken: list[Box] = []
-    for row in ranked:
-        score = "" if row["score"] is None else f" {row['score']:.2f}"
-        text = printable(row["class_name"]) + score
+    for index in ranked:
+        label, value = int(objects.labels[index]), objects.scores[index]
+        text = printable(objects.name(index)) + ("" if np.isnan(value) else f" {value:.2f}")
         left, top, right, bottom = font.getbbox(text, anchor="ls")
         size = int(bottom - top) + 4, int(right - left) + 6
-        place = _free_place(row["label"], _figure_box(row, factor), size, taken, labels)
+        place = _free_place(label, boxes[index], size, taken, labels)
         if place is None:
             continue
         taken.append(place)
-        colour = _rgb(colours[row["label"]])
+        colour = _rgb(colours[label])
         draw.rectangle(_corners(place), fill=colour)
         ink = (255, 255, 255) if is_dark(colour) else (0, 0, 0)
         draw.text((place.x0 + 3 - left, place.y0 + 2 - top), text, ink, font, anchor="ls")
     return np.array(image), len(taken)
 
 
-def _figure_box(row: Row, factor: int) -> Box:
-    ends = (row["bbox_y0"], row["bbox_x0"], row["bbox_y1"], row["bbox_x1"])
-    return Box(*(end * factor for end in ends))
+def _enlarged(box: Box, factor: int) -> Box:
+    return Box(*(end * factor for end in (box.y0, box.x0, box.y1, box.x1)))
 
 
 def _corners(box: Box) -> tuple[int, int, int, int]:
@@ -263,18 +256,20 @@ def _free_place(
     return None
 
 
-def _summary(rows: Sequence[Row], n_named: int) -> list[Entry]:
+def _summary(objects: DrawnObjects, n_named: int) -> list[Entry]:
     """The caption: how many objects, of which classes, and how many bear no name."""
-    entries = [Entry(f"{len(rows):,} object{'' if len(rows) == 1 else 's'}")]
-    names = Counter(printable(row["class_name"]) for row in rows)
+    entries = [Entry(f"{len(objects):,} object{'' if len(objects) == 1 else 's'}")]
+    names = Counter[str]()
+    for name, count in objects.counts().items():
+        names[printable(name)] += count
     if len(names) == 1 and "object" not in names:
         entries = [Entry(f"{entries[0].text}: {names.most_common()[0][0]}")]
     elif len(names) > 1:
         entries += [Entry(f"{count:,} {name}") for name, count in names.most_common()]
-    if 0 < n_named < len(rows):
-        entries.append(Entry(f"{len(rows) - n_named} without room for a name"))
-    scores = [row["score"] for row in rows if row["score"] is not None]
-    if scores:
+    if 0 < n_named < len(objects):
+        entries.append(Entry(f"{len(objects) - n_named} without room for a name"))
+    scores = objects.scores[~np.isnan(objects.scores)]
+    if len(scores):
         entries.append(Entry(f"median score {np.median(scores):.2f}"))
     return entries
 
@@ -283,6 +278,7 @@ def _draw_classes(
     picture: Picture,
     semantic: npt.NDArray[np.unsignedinteger[Any]],
     names: Mapping[int, str],
+    more: Sequence[Entry],
 ) -> Picture:
     found, counts = np.unique(semantic, return_counts=True)
     colours = class_colours(int(found[-1]) + 1)
@@ -295,4 +291,4 @@ def _draw_classes(
         for i, count in zip(found.tolist(), counts.tolist(), strict=True)
         if i > 0
     ]
-    return add_caption(picture, legend or [Entry("background only")])
+    return add_caption(picture, [*(legend or [Entry("background only")]), *more])

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
+import pyarrow as pa
 
 from segpipe.report.diff import diff_image
 from segpipe.schema import OBJECTS
+from segpipe.store.pyramids import blocks
 from segpipe.store.snapshot import Row, Snapshot
 
 Outcome = Literal["identical", "within tolerance", "different"]
 
 _KEYS = {"run_id", "spec_id", "chunk_id", "image_id", "label", "mask_array", "mask_index", "rle"}
+_AT_ONCE = 1024
+"""Pairs of objects."""
+
+Partners = tuple[int, int, float]
+"""Index of an object then, and now, and the IoU of their masks."""
+
 COMPARED = tuple(column.name for column in OBJECTS if column.name not in _KEYS)
 """Columns of `objects` that say something of the object itself."""
 
@@ -78,15 +85,14 @@ def compare_image(
         return Comparison(**about, outcome="different", pixels=None, detail=unlike)
     if then["status"] != "ok":
         return Comparison(**about, outcome="identical", pixels=None, detail="fails as it did")
-    labels = before.label_image(then) != after.label_image(now)
-    classes = _classes(before, after, then, now)
-    pixels = int(np.count_nonzero(labels if classes is None else labels | classes))
-    rows = before.objects_of(then), after.objects_of(now)
-    partners = _partners(before, after, then, now, rows, labels)
-    columns = _columns((one, other) for one, other, _ in partners)
-    lost, gained = (len(objects) - len(partners) for objects in rows)
+    size = then["height"] * then["width"]
+    labels, classes, pixels = _pixels(before, after, then, now)
+    tables = before.object_table(then), after.object_table(now)
+    partners = _partners(before, after, then, now, tables, bool(labels))
+    columns = _columns(_rows(tables, partners))
+    lost, gained = (len(objects) - len(partners) for objects in tables)
     smallest = min((iou for _, _, iou in partners), default=1.0)
-    apart = max(1 - smallest, 0.0 if classes is None else float(classes.mean()))
+    apart = max(1 - smallest, classes / size)
     sizes = [found.relative for found in columns.values()]
     close = not lost and not gained and apart <= tolerance
     close = close and all(size is not None and size <= tolerance for size in sizes)
@@ -100,7 +106,7 @@ def compare_image(
         gained=gained,
         smallest_iou=smallest,
         columns=columns,
-        detail="" if identical else _told(pixels, labels.size, lost, gained, columns),
+        detail="" if identical else _told(pixels, size, lost, gained, columns),
     )
 
 
@@ -113,12 +119,19 @@ def _unlike(then: Row, now: Row) -> str:
     return ""
 
 
-def _classes(
-    before: Snapshot, after: Snapshot, then: Row, now: Row
-) -> npt.NDArray[np.bool_] | None:
-    """(H, W) where the class per pixel differs; None where the model has none."""
-    one, other = before.semantic(then), after.semantic(now)
-    return None if one is None or other is None else one != other
+def _pixels(before: Snapshot, after: Snapshot, then: Row, now: Row) -> tuple[int, int, int]:
+    """Pixels whose label differs, whose class does (none where a result has none), and either."""
+    labels = classes = either = 0
+    per_pixel = then["semantic_array"] and now["semantic_array"]
+    for block in blocks((then["height"], then["width"])):
+        other = before.label_image(then, block) != after.label_image(now, block)
+        labels += int(np.count_nonzero(other))
+        if per_pixel:
+            of_class = before.semantic(then, block) != after.semantic(now, block)
+            classes += int(np.count_nonzero(of_class))
+            other |= of_class
+        either += int(np.count_nonzero(other))
+    return labels, classes, either
 
 
 def _partners(
@@ -126,19 +139,29 @@ def _partners(
     after: Snapshot,
     then: Row,
     now: Row,
-    rows: tuple[list[Row], list[Row]],
-    labels: npt.NDArray[np.bool_],
-) -> list[tuple[Row, Row, float]]:
-    """Rows of objects that are the same one, and the IoU of their masks.
+    tables: tuple[pa.Table, pa.Table],
+    labels_differ: bool,
+) -> list[Partners]:
+    """Objects that are the same one.
 
     Where every pixel and every hidden mask is the same, the labels tell; elsewhere the IoU.
     """
-    masks = [[(row["label"], row["rle"]) for row in objects] for objects in rows]
-    if not labels.any() and masks[0] == masks[1]:
-        return [(one, other, 1.0) for one, other in zip(*rows, strict=True)]
-    by_label = [{row["label"]: row for row in objects} for objects in rows]
+    masks = [table.select(["label", "rle"]) for table in tables]
+    if not labels_differ and masks[0].equals(masks[1]):
+        return [(index, index, 1.0) for index in range(len(tables[0]))]
+    place = [{label: i for i, label in enumerate(t["label"].to_pylist())} for t in tables]
     pairs = diff_image(before, after, then, now).pairs
-    return [(by_label[0][one], by_label[1][other], iou) for one, other, iou in pairs]
+    return [(place[0][one], place[1][other], iou) for one, other, iou in pairs]
+
+
+def _rows(
+    tables: tuple[pa.Table, pa.Table], partners: Sequence[Partners]
+) -> Iterator[tuple[Row, Row]]:
+    """Their rows, some in memory at a time."""
+    for start in range(0, len(partners), _AT_ONCE):
+        some = partners[start : start + _AT_ONCE]
+        one = tables[0].take([i for i, _, _ in some]).to_pylist()
+        yield from zip(one, tables[1].take([j for _, j, _ in some]).to_pylist(), strict=True)
 
 
 def _columns(partners: Iterable[tuple[Row, Row]]) -> dict[str, Difference]:

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from segpipe.geometry import Box
 from segpipe.store.snapshot import Row, Snapshot
 
 _INCIDENTAL = {
@@ -22,6 +28,9 @@ _INCIDENTAL = {
     "finish_seconds",
 }
 
+_ROWS = 1024
+"""Of pixels that are in memory at a time."""
+
 
 def logical_digest(snapshot: Snapshot) -> str:
     """sha256 over the newest row of every image, its objects, label image and semantic mask."""
@@ -29,11 +38,13 @@ def logical_digest(snapshot: Snapshot) -> str:
     for image in snapshot.image_rows():
         digest = hashlib.sha256(_stable(image))
         if image["status"] == "ok":
-            for row in snapshot.objects_of(image):
+            for row in snapshot.each_object(image):
                 digest.update(_stable(row))
-            digest.update(snapshot.label_image(image).astype("<u4").tobytes())
-            if (semantic := snapshot.semantic(image)) is not None:
-                digest.update(semantic.astype("u1").tobytes())
+            for part in _strips(image, snapshot.label_image):
+                digest.update(np.ascontiguousarray(part, "<u4").data)
+            if image["semantic_array"]:
+                for part in _strips(image, snapshot.semantic):
+                    digest.update(np.ascontiguousarray(part, "u1").data)
         lines.append(f"{image['image_id']} {digest.hexdigest()}")
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
@@ -41,3 +52,10 @@ def logical_digest(snapshot: Snapshot) -> str:
 def _stable(row: Row) -> bytes:
     kept = {key: value for key, value in row.items() if key not in _INCIDENTAL}
     return json.dumps(kept, sort_keys=True).encode()
+
+
+def _strips(image: Row, mask: Callable[[Row, Box], Any]) -> Iterator[npt.NDArray[Any]]:
+    """All rows of a mask, some at a time."""
+    shape = image["height"], image["width"]
+    for top in range(0, shape[0], _ROWS):
+        yield mask(image, Box(top, 0, top + _ROWS, shape[1]).clip(shape))

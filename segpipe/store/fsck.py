@@ -27,7 +27,8 @@ from segpipe.store.commits import committed, read_commit
 from segpipe.store.compaction import Compaction, compactions
 from segpipe.store.files import Files
 from segpipe.store.masks import MaskStack
-from segpipe.store.snapshot import Row
+from segpipe.store.pyramids import blocks
+from segpipe.store.snapshot import Row, is_large
 from segpipe.store.sums import sealed_files
 from segpipe.store.tables import completed
 from segpipe.store.tombstones import hidden_chunks
@@ -208,11 +209,22 @@ def _check_rows(files: Files, commit: Commit, parts: Mapping[str, bytes]) -> Ite
 
 
 def _check_labels(stack: MaskStack, row: Row, areas: dict[int, int]) -> Iterator[Problem]:
-    shape = row["height"], row["width"]
-    found = np.bincount(stack.read(row["mask_index"], shape).ravel())
-    visible = {label: int(n) for label, n in enumerate(found) if n and label}
+    visible = _visible(stack, row, max(areas, default=0))
     if visible != {label: area for label, area in areas.items() if area}:
-        where = f"{row['mask_array']}[{row['mask_index']}]"
+        where = row["mask_array"]
+        where = where if is_large(row) else f"{where}[{row['mask_index']}]"
         yield Problem(where, f"its labels are not the objects of {row['path']} (I6)")
     if Counter(areas.keys()) != Counter(range(1, (row["n_objects"] or 0) + 1)):
         yield Problem(layout.commit_file(row["chunk_id"]), f"labels of {row['path']} are not 1..N")
+
+
+def _visible(stack: MaskStack, row: Row, largest: int) -> dict[int, int] | None:
+    """Label -> pixels that have it; None where there is a larger one than there should be."""
+    shape = row["height"], row["width"]
+    pixels = np.zeros(largest + 1, np.int64)
+    for block in blocks(shape):
+        found = stack.read(row["mask_index"], shape, block)
+        if int(found.max()) > largest:
+            return None
+        pixels += np.bincount(found.ravel(), minlength=largest + 1)
+    return {int(label): int(pixels[label]) for label in np.flatnonzero(pixels) if label}

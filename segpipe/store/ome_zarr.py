@@ -26,7 +26,8 @@ VERSION = "0.5"
 SMALLEST = 256
 """Longer side of the last level, pixels, at most."""
 
-_CHUNK = 1024
+CHUNK = 1024
+"""Longest side of a chunk, pixels."""
 
 Plane = npt.NDArray[Any]
 
@@ -64,7 +65,7 @@ def write_ome_zarr(
     root.attrs["ome"] = {
         "version": VERSION,
         "multiscales": [multiscale(name, all_axes, levels)],
-        "omero": {"channels": _channels(pixels)},
+        "omero": {"channels": channels(pixels.dtype, pixels.shape[2], _between(pixels))},
     }
     labels = root.create_group("labels")
     labels.attrs["ome"] = {"version": VERSION, "labels": list(label_images)}
@@ -74,7 +75,7 @@ def write_ome_zarr(
         group.attrs["ome"] = {
             "version": VERSION,
             "multiscales": [multiscale(label_name, axes(), levels)],
-            "image-label": _image_label(image),
+            "image-label": image_label(image),
         }
 
 
@@ -114,17 +115,23 @@ def _place(level: int, others: int) -> list[dict[str, Any]]:
 
 def _write_pyramid(group: zarr.Group, levels: Iterable[Plane]) -> None:
     for level, image in enumerate(levels):
-        height, width = image.shape[-2:]
-        array = group.create_array(
-            str(level),
-            shape=image.shape,
-            dtype=image.dtype,
-            chunks=(*([1] * (image.ndim - 2)), min(height, _CHUNK), min(width, _CHUNK)),
-            compressors=ZstdCodec(level=ZSTD_LEVEL),
-            fill_value=0,
-            dimension_names=("c", "y", "x")[-image.ndim :],
-        )
-        array[:] = image
+        create_level(group, level, image.shape, image.dtype)[:] = image
+
+
+def create_level(
+    group: zarr.Group, level: int, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> zarr.Array[Any]:
+    """A new array of a pyramid, (C, H, W) or (H, W)."""
+    height, width = shape[-2:]
+    return group.create_array(
+        str(level),
+        shape=shape,
+        dtype=dtype,
+        chunks=(*([1] * (len(shape) - 2)), min(height, CHUNK), min(width, CHUNK)),
+        compressors=ZstdCodec(level=ZSTD_LEVEL),
+        fill_value=0,
+        dimension_names=("c", "y", "x")[-len(shape) :],
+    )
 
 
 def _nearest(labels: Plane, levels: int) -> Iterator[Plane]:
@@ -141,11 +148,11 @@ def centres(size: int, side: int) -> npt.NDArray[np.intp]:
 def _means(planes: Plane, levels: int) -> Iterator[Plane]:
     """(C, H, W), then the mean of each square of 2, 4, ... pixels."""
     for level in range(levels):
-        planes = _mean_of_four(planes) if level else planes
+        planes = mean_of_four(planes) if level else planes
         yield planes
 
 
-def _mean_of_four(planes: Plane) -> Plane:
+def mean_of_four(planes: Plane) -> Plane:
     """(C, H, W) to half the height and width, rounded up: the last row and column count twice."""
     height, width = planes.shape[1:]
     even = np.pad(planes, ((0, 0), (0, height % 2), (0, width % 2)), mode="edge")
@@ -156,18 +163,25 @@ def _mean_of_four(planes: Plane) -> Plane:
     return np.asarray(mean).astype(planes.dtype)
 
 
-def _channels(pixels: Pixels) -> list[dict[str, Any]]:
-    """How to show it: bytes as they are, all else from its smallest to its largest value."""
-    colours = ["FF0000", "00FF00", "0000FF"] if pixels.shape[2] == 3 else ["FFFFFF"]
+def _between(pixels: Pixels) -> tuple[float, float]:
+    """The smallest and the largest value; of bytes nobody asks."""
     if pixels.dtype == np.uint8:
-        low, high = 0.0, 255.0
-    else:
-        low, high = float(pixels.min()), float(pixels.max())
+        return 0.0, 255.0
+    return float(pixels.min()), float(pixels.max())
+
+
+def channels(
+    dtype: np.dtype[Any], count: int, between: tuple[float, float]
+) -> list[dict[str, Any]]:
+    """How to show them: bytes as they are, all else from its smallest to its largest value."""
+    colours = ["FF0000", "00FF00", "0000FF"] if count == 3 else ["FFFFFF"]
+    low, high = (0.0, 255.0) if dtype == np.uint8 else between
     window = {"min": low, "max": high, "start": low, "end": high}
     return [{"color": colour, "window": window, "active": True} for colour in colours]
 
 
-def _image_label(image: LabelImage) -> dict[str, Any]:
+def image_label(image: LabelImage) -> dict[str, Any]:
+    """What `image-label` says of it."""
     colours = [
         {"label-value": label, "rgba": [*colour, 255]}
         for label, colour in sorted(image.colours.items())

@@ -27,6 +27,7 @@ from segpipe.store.leases import is_live, live_runs
 from segpipe.store.masks import MaskStack
 from segpipe.store.missing import missing_images
 from segpipe.store.ome_zarr import count_levels
+from segpipe.store.tables import box_meets
 from segpipe.store.tombstones import hidden_chunks, is_forgotten
 
 if TYPE_CHECKING:
@@ -204,11 +205,25 @@ class Snapshot:
             table = table.join(newest, ["image_id", "run_id"], join_type="inner")
         return table.sort_by("path")
 
-    def objects_of(self, image: Row) -> list[Row]:
-        """Rows of `objects` of one image row, in label order."""
-        table = self._chunk_objects(image["chunk_id"])
-        rows = table.filter(pc.field("image_id") == image["image_id"])
-        return list(rows.sort_by("label").to_pylist())
+    def object_table(self, image: Row, part: Box | None = None) -> pa.Table:
+        """Rows of `objects` of one image row, in label order.
+
+        Args:
+            part: of the image; only objects whose box has a pixel there.
+        """
+        wanted = pc.field("image_id") == image["image_id"]
+        if part is not None:
+            wanted &= box_meets(part)
+        return self._chunk_objects(image["chunk_id"]).filter(wanted).sort_by("label")
+
+    def objects_of(self, image: Row, part: Box | None = None) -> list[Row]:
+        """The same, each as a dictionary: about 2 kB in memory."""
+        return list(self.each_object(image, part))
+
+    def each_object(self, image: Row, part: Box | None = None) -> Iterator[Row]:
+        """The same, some of them in memory at a time."""
+        for batch in self.object_table(image, part).to_batches(max_chunksize=1024):
+            yield from batch.to_pylist()
 
     def levels(self, image: Row) -> list[tuple[int, int]]:
         """(height, width) of each size in which the masks of an `ok` row are stored, its own first.

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from segpipe.errors import InvariantError
+from segpipe.geometry import Box
 from segpipe.schema import LATER_COLUMNS, TABLES, arrow_schema
 
 ROW_GROUP = 1 << 17
@@ -63,3 +65,9 @@ def encode_table(table: str, rows: pa.Table) -> bytes:
         row_group_size=ROW_GROUP,
     )
     return sink.getvalue()
+
+
+def box_meets(part: Box) -> pc.Expression:
+    """Of a row of `objects`: its box has a pixel in a part of its image."""
+    below = (pc.field("bbox_y0") < part.y1) & (pc.field("bbox_x0") < part.x1)
+    return below & (pc.field("bbox_y1") > part.y0) & (pc.field("bbox_x1") > part.x0)

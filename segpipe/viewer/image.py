@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 import threading
-from dataclasses import astuple
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from starlette.responses import JSONResponse, Response
 
 from segpipe.errors import SpecError
-from segpipe.export.crops import crop_of
-from segpipe.masks.of_object import object_box
+from segpipe.export.crops import crop_box, cut_out
+from segpipe.geometry import Box
+from segpipe.masks.of_object import mask_in
 from segpipe.report.display import class_colours
+from segpipe.report.drawn_objects import DrawnObjects
 from segpipe.schema import OBJECTS
+from segpipe.store.object_masks import find_object, mask_of
 from segpipe.store.snapshot import Row
 from segpipe.viewer.neighbours import Features
 from segpipe.viewer.pages import page
-from segpipe.viewer.pyramid import TILE
+from segpipe.viewer.pyramid import TILE, levels
 from segpipe.viewer.tiles import Kind, Tiles, encode
 from segpipe.viewer.viewer import Viewer
 
@@ -30,6 +32,9 @@ _SHOWN = (
 
 NEIGHBOURS = 8
 CROP_MARGIN = 8
+
+MOST_OBJECTS = 20_000
+"""Of an image, that the page is told before it asks for one; tiles show all."""
 
 Run = Annotated[str | None, Query()]
 
@@ -65,9 +70,11 @@ def routes(viewer: Viewer) -> APIRouter:
     @router.get("/api/image/{image_id}/at/{y}/{x}")
     def at(image_id: str, y: int, x: int, run: Run = None) -> Response:
         row = viewer.find(image_id, run)
-        labels = tiles.labels(viewer.snapshot(), row).levels[0]
-        inside = 0 <= y < labels.shape[0] and 0 <= x < labels.shape[1]
-        return JSONResponse({"label": int(labels[y, x]) if inside else 0})
+        inside = 0 <= y < (row["height"] or 0) and 0 <= x < (row["width"] or 0)
+        if not inside:
+            return JSONResponse({"label": 0})
+        found = tiles.labels(viewer.snapshot(), row).part(Box(y, x, y + 1, x + 1))
+        return JSONResponse({"label": int(found[0, 0])})
 
     @router.get("/api/image/{image_id}/object/{label}")
     def one_object(image_id: str, label: int, run: Run = None) -> Response:
@@ -88,18 +95,12 @@ def routes(viewer: Viewer) -> APIRouter:
     def crop(image_id: str, label: int, masked: bool = False, run: Run = None) -> Response:
         row = viewer.find(image_id, run)
         one = _object(viewer, row, label)
-        pixels = tiles.pixels(row).levels[0]
-        labels = tiles.labels(viewer.snapshot(), row).levels[0]
-        plain, cut = crop_of(one, pixels, labels, CROP_MARGIN)
+        box = crop_box(row, one, CROP_MARGIN)
+        plain = tiles.pixels(row).part(box)
+        cut = cut_out(plain, mask_in(mask_of(viewer.snapshot(), row, one), box))
         return Response(encode(cut if masked else plain), media_type="image/png", headers=_FOREVER)
 
     return router
-
-
-def levels(height: int, width: int) -> int:
-    """How many an image of that size has."""
-    side = max(height, width, 1)
-    return 1 + max(0, math.ceil(math.log2(side / TILE)))
 
 
 class _KeptFeatures:
@@ -120,10 +121,10 @@ class _KeptFeatures:
 
 
 def _object(viewer: Viewer, image: Row, label: int) -> Row:
-    for one in viewer.snapshot().objects_of(image):
-        if one["label"] == label:
-            return one
-    raise SpecError(f"{image['path']}: has no object {label}")
+    one = find_object(viewer.snapshot(), image, label)
+    if one is None:
+        raise SpecError(f"{image['path']}: has no object {label}")
+    return one
 
 
 def _about(viewer: Viewer, tiles: Tiles, row: Row) -> dict[str, Any]:
@@ -131,21 +132,23 @@ def _about(viewer: Viewer, tiles: Tiles, row: Row) -> dict[str, Any]:
     about["tile"] = TILE
     if row["status"] != "ok":
         return {**about, "levels": 0, "objects": [], "classes": []}
-    objects = viewer.snapshot().objects_of(row)
-    colours = tiles.colours(viewer.snapshot(), row).tolist()
+    table = viewer.snapshot().object_table(row)
+    objects = DrawnObjects.of(table)
+    colours = tiles.colours(viewer.snapshot(), row)
     about["levels"] = levels(row["height"], row["width"])
     about["objects"] = [
         {
-            "label": one["label"],
-            "class_name": one["class_name"],
-            "score": _plain(one["score"]),
-            "area": one["area"],
-            "box": list(astuple(object_box(one))),
-            "colour": colours[one["label"]],
+            "label": int(objects.labels[index]),
+            "class_name": objects.name(index),
+            "score": _plain(float(objects.scores[index])),
+            "area": area,
+            "box": objects.boxes[index].tolist(),
+            "colour": colours[objects.labels[index]].tolist(),
         }
-        for one in objects
+        for index, area in enumerate(table["area"].slice(0, MOST_OBJECTS).to_pylist())
     ]
-    classes = {one["class_id"]: one["class_name"] for one in objects}
+    about["objects_left_out"] = len(objects) - len(about["objects"])
+    classes = objects.class_names()
     palette = class_colours(max([0, *classes]) + 1).tolist()
     about["classes"] = (
         [{"name": name, "colour": palette[i]} for i, name in sorted(classes.items())]

@@ -5,6 +5,7 @@ Level 0 is the image itself, each further level half as high and wide, until one
 
 from __future__ import annotations
 
+import math
 import tempfile
 import threading
 from collections import OrderedDict
@@ -15,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from segpipe.geometry import Box
 
 TILE = 512
 """Side of a tile, pixels."""
@@ -79,11 +82,12 @@ class Pyramid:
             IndexError: there is no such tile.
         """
         image = self.levels[level]
-        y, x = row * TILE, column * TILE
-        if not (0 <= y < image.shape[0] and 0 <= x < image.shape[1]):
-            raise IndexError(f"no tile {row}, {column} in level {level}")
-        top, left = max(0, y - border), max(0, x - border)
-        return np.array(image[top : y + TILE + border, left : x + TILE + border])
+        box = tile_box((image.shape[0], image.shape[1]), level, row, column, border)
+        return np.array(image[box.slices])
+
+    def part(self, box: Box) -> Level:
+        """A part of it in full, inside of it."""
+        return np.array(self.levels[0][box.slices])
 
     def _made(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Level:
         path = self._folder / f"{id(self):x}-{len(self.levels)}.npy"
@@ -130,6 +134,27 @@ class Pyramids:
         with self._lock:
             self._kept.clear()
         self._folder.cleanup()
+
+
+def levels(height: int, width: int) -> int:
+    """How many an image of that size has."""
+    side = max(height, width, 1)
+    return 1 + max(0, math.ceil(math.log2(side / TILE)))
+
+
+def tile_box(shape: tuple[int, int], level: int, row: int, column: int, border: int) -> Box:
+    """Of a tile and as much around it as there is.
+
+    Args:
+        shape: (H, W) of the level.
+
+    Raises:
+        IndexError: there is no such tile.
+    """
+    y, x = row * TILE, column * TILE
+    if not (0 <= y < shape[0] and 0 <= x < shape[1]):
+        raise IndexError(f"no tile {row}, {column} in level {level}")
+    return Box(y, x, y + TILE, x + TILE).grow(border).clip(shape)
 
 
 def strips_of(image: Level) -> Iterator[Level]:

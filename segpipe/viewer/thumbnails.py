@@ -12,7 +12,8 @@ from segpipe.errors import InputError, Reason, SegpipeError
 from segpipe.readers import Reader
 from segpipe.report.display import display
 from segpipe.report.overlay import outlined
-from segpipe.report.picture import read_again
+from segpipe.report.picture import overview
+from segpipe.report.source import Source, open_source
 from segpipe.spec import Limits
 from segpipe.store import Snapshot
 from segpipe.store.snapshot import Row
@@ -72,15 +73,8 @@ class Thumbnails:
             with self._lock:
                 reader = self._readers.pop()
             try:
-                source = read_again(reader, row)
-                if row["status"] != "ok" or plain:
-                    picture = Image.fromarray(display(source.pixels))
-                else:
-                    labels, objects = snapshot.label_image(row), snapshot.objects_of(row)
-                    semantic = snapshot.semantic(row)
-                    picture = Image.fromarray(
-                        outlined(source.pixels, labels, objects, semantic, SIDE)
-                    )
+                with open_source(row, reader) as source:
+                    picture = _drawn(snapshot, row, source, plain)
             except (SegpipeError, OSError) as error:
                 if isinstance(error, InputError):
                     raise
@@ -96,3 +90,12 @@ class Thumbnails:
     def close(self) -> None:
         for reader in self._all:
             reader.close()
+
+
+def _drawn(snapshot: Snapshot, row: Row, source: Source, plain: bool) -> Image.Image:
+    if row["status"] != "ok":
+        return Image.fromarray(display(source.read(source.whole)))
+    seen = overview(snapshot, row, source, 4 * SIDE)
+    if plain:
+        return Image.fromarray(display(seen.pixels))
+    return Image.fromarray(outlined(seen.pixels, seen.labels, seen.objects, seen.semantic, SIDE))

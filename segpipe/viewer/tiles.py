@@ -16,14 +16,15 @@ from segpipe.errors import SpecError
 from segpipe.geometry import Box
 from segpipe.readers import Reader
 from segpipe.report.display import class_colours, contrast, shown
-from segpipe.report.overlay import edges, object_colours
-from segpipe.report.picture import limits_of, read_again
+from segpipe.report.drawn_objects import DrawnObjects
+from segpipe.report.overlay import edges
+from segpipe.report.source import limits_of, read_again
 from segpipe.store import Snapshot
-from segpipe.store.snapshot import Row
+from segpipe.store.snapshot import Row, is_large
+from segpipe.viewer.large import LargeLabels, LargePixels, OpenImages, Tiled
 from segpipe.viewer.pyramid import (
     STRIP,
     TILE,
-    Pyramid,
     Pyramids,
     Strips,
     mean_of_four,
@@ -44,15 +45,18 @@ class Tiles:
 
     def __init__(self) -> None:
         self._pyramids = Pyramids()
+        self._images = OpenImages()
         self._kept_colours: OrderedDict[tuple[str, int], Colours] = OrderedDict()
         self._lock = threading.Lock()
 
-    def pixels(self, image: Row) -> Pyramid:
+    def pixels(self, image: Row) -> Tiled:
         """The picture of an image, as `display` shows it.
 
         Raises:
             InputError: it is gone, or another one by now.
         """
+        if is_large(image):
+            return LargePixels(self._images, self._pyramids, image)
 
         def read() -> Strips:
             with Reader(limits_of(image), isolated=True) as reader:
@@ -63,25 +67,30 @@ class Tiles:
 
         return self._pyramids.get(("pixels", image["image_id"], image["sha256"]), read)
 
-    def labels(self, snapshot: Snapshot, image: Row, semantic: bool = False) -> Pyramid:
+    def labels(self, snapshot: Snapshot, image: Row, semantic: bool = False) -> Tiled:
         """The label image, or the class image.
 
         Raises:
             SpecError: the image has none.
         """
-
         shape = image["height"], image["width"]
         array = image["semantic_array" if semantic else "mask_array"]
         masks = snapshot.semantic if semantic else snapshot.label_image
+        if array is None:
+            raise SpecError(f"{image['path']}: its model gives no class per pixel")
 
-        def strip(top: int) -> npt.NDArray[Any]:
-            found = masks(image, Box(top, 0, top + STRIP, shape[1]).clip(shape))
+        def mask(part: Box, level: int = 0) -> npt.NDArray[Any]:
+            found = masks(image, part, level)
             assert found is not None  # there is an array
             return found
 
+        if is_large(image):
+            return LargeLabels(mask, shape)
+
+        def strip(top: int) -> npt.NDArray[Any]:
+            return mask(Box(top, 0, top + STRIP, shape[1]).clip(shape))
+
         def read() -> Strips:
-            if array is None:
-                raise SpecError(f"{image['path']}: its model gives no class per pixel")
             first = strip(0)
             others = (strip(top) for top in range(STRIP, shape[0], STRIP))
             return Strips(shape, first.dtype, chain([first], others), nearest)
@@ -122,13 +131,14 @@ class Tiles:
         key = image["mask_array"], image["mask_index"]
         with self._lock:
             if key not in self._kept_colours:
-                self._kept_colours[key] = object_colours(snapshot.objects_of(image))
+                self._kept_colours[key] = DrawnObjects.of(snapshot.object_table(image)).colours()
             self._kept_colours.move_to_end(key)
             while len(self._kept_colours) > _KEPT:
                 self._kept_colours.popitem(last=False)
             return self._kept_colours[key]
 
     def close(self) -> None:
+        self._images.close()
         self._pyramids.close()
 
 

@@ -99,12 +99,24 @@ class StoreByThePage:
 
     def label_image(self, row: dict[str, Any], column: str = "mask_array") -> np.ndarray:
         """(H, W) of an `ok` image."""
+        if row["mask_index"] is None:
+            return self.level(row, 0, column)
         stack = zarr.open_array(self._root / row[column], mode="r", zarr_format=3)
         assert stack.metadata.dimension_names == ("image", "y", "x")
         whole = np.asarray(stack[row["mask_index"]])
         shown = whole[: row["height"], : row["width"]]
         assert np.count_nonzero(whole) == np.count_nonzero(shown), "the padding is 0"
         return shown
+
+    def level(self, row: dict[str, Any], level: int, column: str = "mask_array") -> np.ndarray:
+        """(h, w): a level of the pyramid of a large image."""
+        group = zarr.open_group((self._root / row[column]).parent, mode="r", zarr_format=3)
+        assert len(group.attrs["ome"]["multiscales"][0]["datasets"]) == len(list(group.arrays()))
+        array = group[str(level)]
+        assert array.metadata.dimension_names == ("y", "x")
+        shape = tuple(-(-row[name] // 2**level) for name in ("height", "width"))
+        assert array.shape == shape
+        return np.asarray(array[:])
 
     def problems(self) -> Iterator[str]:
         """What is not as the page says."""

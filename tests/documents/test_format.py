@@ -35,6 +35,7 @@ from tests.documents.format_reader import (
     sha256,
 )
 from tests.generated import SPEC, ThresholdSegmenter, make_collection, refs
+from tests.large_rows import scene, twins
 
 PAGE = (REPOSITORY / "docs" / "format.md").read_text("utf-8")
 
@@ -83,6 +84,26 @@ def test_a_store_is_read_by_the_page_alone(store: Path) -> None:
     objects = read.table("objects")
     assert len(objects) == len(snapshot.dataset("objects").to_table())
     assert objects["rle"].null_count < len(objects), "masks of objects that overlap"
+
+
+def test_masks_of_a_large_image_are_read_by_the_page_alone(tmp_path: Path) -> None:
+    one = scene(12, (1100, 700), semantic=True)
+    pair = twins(tmp_path, one)
+    read = StoreByThePage(tmp_path / "large", PAGE)
+    assert list(read.problems()) == []
+    (row,) = read.newest().values()
+    assert row["mask_index"] is None
+    np.testing.assert_array_equal(read.label_image(row), one.segmentation.label_image)
+    classes = read.label_image(row, "semantic_array")
+    np.testing.assert_array_equal(classes, one.segmentation.semantic)
+    levels = pair.snapshots[1].levels(row)
+    assert max(levels[-1]) <= 256 < max(levels[-2])
+    for level in range(len(levels)):
+        side, (height, width) = 2**level, (row["height"], row["width"])
+        found = read.level(row, level)
+        for y, x in np.random.default_rng(level).integers(0, found.shape, (200, 2)).tolist():
+            place = min(side * y + side // 2, height - 1), min(side * x + side // 2, width - 1)
+            assert found[y, x] == one.segmentation.label_image[place]
 
 
 def test_masks_of_objects_are_those_of_the_page(store: Path) -> None:

@@ -130,7 +130,8 @@ def test_the_whole_mask_is_given_where_objects_overlap(
     whole = CroppedMask(3, 4, np.ones((20, 30), bool))
     rle = encode(whole, (image["height"], image["width"]))
     box = {"bbox_y0": 3, "bbox_x0": 4, "bbox_y1": 23, "bbox_x1": 34}
-    monkeypatch.setattr(archive, "objects_of", lambda row: [{"label": 1, "rle": rle, **box}])
+    table = pa.Table.from_pylist([{"label": 1, "rle": rle, **box}])
+    monkeypatch.setattr(archive, "object_table", lambda row: table)
     mask = archive.mask(image["path"], 1)
     assert mask[3:23, 4:34].all()
     assert mask.sum() == 600

@@ -480,7 +480,7 @@ def test_a_chunk_of_objects_becomes_results(
         assert (same["sha256"], same["n_objects"]) == (row["sha256"], row["n_objects"])
         assert row["etag"] is None
         assert (there.label_image(same) == here.label_image(row)).all()
-    assert draw_image(there, rows["0.png"]["uri"]).width > 0
+    assert draw_image(there, rows["0.png"]["uri"]).picture.width > 0
     images.put("0.png", png(9))
     with pytest.raises(InputError, match="overwritten"):
         draw_image(there, "0.png")

@@ -14,6 +14,7 @@ from segpipe.pipeline import process_chunk
 from segpipe.store import create_store
 from tests.generated import ThresholdSegmenter, chunk_of, make_collection
 from tests.integration.conftest import Command
+from tests.large_rows import scene, twins
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,21 @@ def test_overlay_by_any_name(segpipe: Command, store: Path, tmp_path: Path) -> N
     code, _, errors = segpipe("overlay", store, "image-005.png", "--out", tmp_path / "b.png")
     assert code == 2
     assert "has no masks" in errors
+
+
+def test_a_region_is_drawn_in_full(segpipe: Command, tmp_path: Path) -> None:
+    twins(tmp_path, scene(1, (600, 500)))
+    for store in (tmp_path / "small", tmp_path / "large"):
+        asked = ["overlay", store, "scan.tif", "--out", tmp_path / "a.png", "--region"]
+        code, told, errors = segpipe(*asked, "100,50,300,450")
+        assert code == 0, errors
+        assert told.strip() == f"{tmp_path / 'a.png'}: region 100,50,300,450 of 600 x 500 px"
+        with Image.open(tmp_path / "a.png") as picture:
+            assert picture.width == 4 * 400
+        for wrong, said in (("1,2,3", "four whole numbers"), ("0,0,700,9", "not inside of its")):
+            code, _, errors = segpipe(*asked, wrong)
+            assert code == 2
+            assert said in errors
 
 
 def test_overlay_of_a_file_that_changed_is_refused(segpipe: Command, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from PIL import Image
 from skimage.measure import label
 
 from segpipe.errors import SpecError
+from segpipe.geometry import Box
 from segpipe.masks.paint import paint
 from segpipe.masks.rle import encode
 from segpipe.progress import Progress
@@ -25,6 +27,7 @@ from segpipe.records import CroppedMask, DecodedImage, Instances, Segmentation
 from segpipe.report.diff import diff_image
 from segpipe.report.diff.classes import compare_classes
 from segpipe.report.diff.runs import find_results, image_pairs
+from segpipe.schema import arrow_schema
 from segpipe.spec import ModelSpec
 from segpipe.store import create_store, open_store
 from tests.generated import SPEC, ThresholdSegmenter
@@ -49,12 +52,12 @@ class OneImage:
         classes = np.array([c for *_, c in self.boxes], np.int32)
         self._painted = paint(Instances(tuple(masks), scores, classes), SHAPE)
 
-    def label_image(self, row: Mapping[str, Any]) -> npt.NDArray[np.uint32]:
-        return self._painted.label_image
+    def label_image(self, row: Mapping[str, Any], part: Box) -> npt.NDArray[np.uint32]:
+        return self._painted.label_image[part.slices]
 
-    def objects_of(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def object_table(self, row: Mapping[str, Any]) -> pa.Table:
         own = self._painted.own_masks
-        return [
+        rows = [
             {
                 "label": i, "class_name": f"class {c}", "area": h * w,
                 "bbox_y0": y, "bbox_x0": x, "bbox_y1": y + h, "bbox_x1": x + w,
@@ -62,6 +65,10 @@ class OneImage:
             }
             for i, (y, x, h, w, c) in enumerate(self.boxes, start=1)
         ]  # fmt: skip
+        named = ("label", "class_name", "area", "bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1", "rle")
+        return pa.Table.from_pylist(
+            rows, pa.schema([arrow_schema("objects").field(name) for name in named])
+        )
 
 
 def iou(one: tuple[int, ...], other: tuple[int, ...]) -> float:
@@ -348,7 +355,7 @@ def test_pixels_of_a_class_are_those_with_its_name(seed: int, height: int) -> No
     rng = np.random.default_rng(seed)
     before, after = rng.integers(0, 4, (2, height, 3), dtype=np.uint8)
     known = ["background", "a", "b", "c"], ["background", "c", "x", "b"]
-    rows = compare_classes(before, after, (known[0], known[1]), ("b", "c"))
+    rows = compare_classes([(before, after)], (known[0], known[1]), ("b", "c"))
     for row, (one, other) in zip(rows, ((2, 3), (3, 1)), strict=True):
         masks = before == one, after == other
         assert (row.before, row.after) == tuple(int(mask.sum()) for mask in masks)

@@ -129,7 +129,7 @@ class TestLabels:
             np.testing.assert_array_equal(np.array(image), one)
         assert summary.to_dict() == {
             "out": str(out), "images": 2, "objects": 2, "failed": 1, "renamed": 0, "wide": 0,
-            "absent": {},
+            "large": 0, "unlisted": {}, "absent": {},
         }  # fmt: skip
 
     def test_twice_gives_the_same(self, store: Path, out: Path) -> None:

@@ -13,8 +13,9 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageDraw
 
 from segpipe.errors import SpecError
+from segpipe.masks.of_object import object_mask
 from segpipe.report.morning.columns import ColumnCounts, check_columns, measured_columns
-from segpipe.report.morning.shapes import Shape, shapes, tags
+from segpipe.report.morning.shapes import Masks, Shape, shapes, tags
 from segpipe.report.morning.times import limit, parts
 from segpipe.schema import arrow_schema
 
@@ -29,12 +30,17 @@ def rows_of(labels: np.ndarray) -> list[dict]:
         y, x = np.nonzero(labels == label)
         rows.append(
             {
-                "label": label, "class_name": "cell", "score": 0.5, "rle": None, "area": len(y),
+                "label": label, "class_id": 1, "class_name": "cell", "score": 0.5, "rle": None,
+                "area": len(y),
                 "bbox_y0": y.min(), "bbox_x0": x.min(), "bbox_y1": y.max() + 1,
                 "bbox_x1": x.max() + 1, "centroid_y": y.mean(), "centroid_x": x.mean(),
             }
         )  # fmt: skip
     return rows
+
+
+def masks_in(labels: np.ndarray) -> Masks:
+    return lambda rows: ((row, object_mask(row, labels)) for row in rows)
 
 
 def covered(path: str, shape: tuple[int, int]) -> np.ndarray:
@@ -56,7 +62,7 @@ def covered(path: str, shape: tuple[int, int]) -> np.ndarray:
 
 @given(LABELS)
 def test_a_path_covers_the_pixels_of_its_object(labels: np.ndarray) -> None:
-    found = shapes(labels, rows_of(labels), 1)
+    found = shapes(rows_of(labels), masks_in(labels), 1)
     assert [shape.label for shape in found] == [
         row["label"] for row in sorted(rows_of(labels), key=lambda r: (-r["area"], r["label"]))
     ]
@@ -69,7 +75,7 @@ def test_of_a_reduced_picture_it_covers_the_pixels_in_the_middle(
     labels: np.ndarray, step: int
 ) -> None:
     small = labels[step // 2 :: step, step // 2 :: step]
-    for shape in shapes(labels, rows_of(labels), step):
+    for shape in shapes(rows_of(labels), masks_in(labels), step):
         own = small == shape.label
         if own.any():
             assert np.array_equal(covered(shape.path, small.shape), own)

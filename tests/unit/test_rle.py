@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco
 
 from segpipe.errors import SpecError
+from segpipe.geometry import Box
 from segpipe.masks import rle
 from segpipe.records import CroppedMask
 
@@ -42,6 +43,16 @@ def test_code_is_that_of_pycocotools_and_comes_back(case) -> None:
     assert rle.area(code) == full.sum()
 
 
+@settings(deadline=None)
+@given(crops(), crops())
+def test_a_part_is_read_without_the_rest(case, other) -> None:
+    (mask, shape), (place, _) = case, other
+    y0, x0 = min(place.y0, shape[0] - 1), min(place.x0, shape[1] - 1)
+    part = Box(y0, x0, y0 + place.mask.shape[0], x0 + place.mask.shape[1]).clip(shape)
+    found = rle.decode_part(rle.encode(mask, shape), shape, part)
+    assert np.array_equal(found, dense(mask, shape)[part.slices])
+
+
 def test_long_runs_of_a_large_image() -> None:
     shape = (9_000, 7_000)
     mask = CroppedMask(8_990, 6_900, np.eye(10, 100, dtype=np.bool_))
@@ -54,6 +65,8 @@ def test_long_runs_of_a_large_image() -> None:
 def test_crop_of_a_huge_image_needs_no_image() -> None:
     code = rle.encode(CroppedMask(70_000, 90_000, np.ones((2, 3), np.bool_)), (100_000, 100_000))
     assert rle.area(code) == 6
+    around = Box(69_999, 89_999, 70_003, 90_004)
+    assert rle.decode_part(code, (100_000, 100_000), around).sum() == 6
 
 
 def test_empty_runs_of_other_writers_are_read() -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-_ROWS = 1024
-"""Compared at once, so that a large image takes little memory."""
 
 Classes = npt.NDArray[np.unsignedinteger[Any]]
 Names = Sequence[str]
@@ -46,12 +43,12 @@ class ClassDice:
 
 
 def compare_classes(
-    before: Classes, after: Classes, known: tuple[Names, Names], shared: Names
+    parts: Iterable[tuple[Classes, Classes]], known: tuple[Names, Names], shared: Names
 ) -> list[ClassDice]:
     """Count the pixels of two class images.
 
     Args:
-        before, after: (H, W) uint8 class ids; 0 is the background.
+        parts: before and after, (h, w) uint8 class ids; 0 is the background.
         known: the names by class id, before and after.
         shared: classes that are compared, by name.
 
@@ -60,8 +57,8 @@ def compare_classes(
     """
     old, new = (_numbers(names, shared) for names in known)
     counts = np.zeros((3, 1 + len(shared)), np.int64)
-    for y in range(0, before.shape[0], _ROWS):
-        one, other = old[before[y : y + _ROWS]], new[after[y : y + _ROWS]]
+    for before, after in parts:
+        one, other = old[before], new[after]
         for count, pixels in zip(counts, (one, other, one[one == other]), strict=True):
             count += np.bincount(pixels.ravel(), minlength=count.size)
     return [

@@ -15,8 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from segpipe.errors import SpecError
-from segpipe.masks.of_object import object_mask
-from segpipe.measure.matching import match
+from segpipe.geometry import Box
+from segpipe.measure.matching import Matching
+from segpipe.store.object_masks import mask_of
+from segpipe.store.pyramids import blocks
 from segpipe.store.snapshot import Row, Snapshot
 
 SAME_IOU = 0.5
@@ -49,20 +51,36 @@ class ImageDiff:
 
 
 class _Objects:
-    """The objects of one result, and their masks as far as they are asked for."""
+    """The objects of one result, and their masks as far as they are asked for.
+
+    Attributes:
+        boxes: (N, 4) y0, x0, y1, x1.
+        numbers: (N,) labels, ascending.
+        areas, class_names: of each.
+        hiding: (N,) whether an object shares pixels with another of its own result.
+    """
 
     def __init__(self, snapshot: Snapshot, image: Row) -> None:
-        self.labels: Labels = snapshot.label_image(image)
-        self.rows = snapshot.objects_of(image)
+        self._snapshot, self._image = snapshot, image
+        self._table = snapshot.object_table(image)
         names = ("bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1")
-        ends = [[row[name] for name in names] for row in self.rows]
-        self.boxes = np.array(ends, np.int64).reshape(-1, 4)
+        columns = [self._table[name].to_numpy().astype(np.int64) for name in names]
+        self.boxes = np.stack(columns, axis=1)
+        self.numbers = self._table["label"].to_numpy().astype(np.int64)
+        self.areas = self._table["area"].to_numpy().astype(np.int64)
+        self.class_names: list[str] = self._table["class_name"].to_pylist()
+        self.hiding = self._table["rle"].is_valid().to_numpy()
         self._masks: dict[int, npt.NDArray[np.bool_]] = {}
+
+    def labels(self, part: Box) -> Labels:
+        """(h, w) of a part of the image."""
+        return self._snapshot.label_image(self._image, part)
 
     def mask(self, index: int) -> npt.NDArray[np.bool_]:
         """(h, w) in the object's box, hidden parts included."""
         if index not in self._masks:
-            self._masks[index] = object_mask(self.rows[index], self.labels).mask
+            (row,) = self._table.slice(index, 1).to_pylist()
+            self._masks[index] = mask_of(self._snapshot, self._image, row).mask
         return self._masks[index]
 
 
@@ -95,25 +113,23 @@ def diff_image(
             "of different sizes cannot be compared"
         )
     old, new = _Objects(before, row_before), _Objects(after, row_after)
-    pairs = [
-        (old.rows[i]["label"], new.rows[j]["label"], value, old.rows[i], new.rows[j])
-        for i, j, value in one_to_one(*_overlaps(old, new), iou)
-    ]
-    partnered = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}
+    indices = one_to_one(*_overlaps(old, new, shapes[0]), iou)
+    pairs = [(int(old.numbers[i]), int(new.numbers[j]), value) for i, j, value in indices]
+    partnered = [i for i, _, _ in indices], [j for _, j, _ in indices]
     return ImageDiff(
-        pairs=tuple(pair[:3] for pair in pairs),
-        lost=tuple(row["label"] for row in old.rows if row["label"] not in partnered[0]),
-        gained=tuple(row["label"] for row in new.rows if row["label"] not in partnered[1]),
+        pairs=tuple(pairs),
+        lost=tuple(np.delete(old.numbers, partnered[0]).tolist()),
+        gained=tuple(np.delete(new.numbers, partnered[1]).tolist()),
         changed=tuple(
-            label
-            for _, label, value, one, other in pairs
-            if value < changed_iou or _other_class(one, other, classes)
+            int(new.numbers[j])
+            for i, j, value in indices
+            if value < changed_iou or _other_class(old.class_names[i], new.class_names[j], classes)
         ),
     )
 
 
-def _other_class(before: Row, after: Row, classes: Collection[str] | None) -> bool:
-    names = {before["class_name"], after["class_name"]}
+def _other_class(before: str, after: str, classes: Collection[str] | None) -> bool:
+    names = {before, after}
     return len(names) == 2 and (classes is None or names <= set(classes))
 
 
@@ -139,7 +155,7 @@ def one_to_one(
 
 
 def _overlaps(
-    old: _Objects, new: _Objects
+    old: _Objects, new: _Objects, shape: tuple[int, int]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Indices of objects that share pixels, and IoU of whole masks.
 
@@ -147,13 +163,15 @@ def _overlaps(
     mask by mask, where their boxes meet.
     """
     index_old, index_new = _index(old), _index(new)
-    visible = match(old.labels, new.labels)
-    present_old, present_new = np.unique(old.labels), np.unique(new.labels)
-    i = index_old[present_old[present_old > 0]][visible.truth]
-    j = index_new[present_new[present_new > 0]][visible.predicted]
-    hiding_old, hiding_new = _hiding(old), _hiding(new)
-    plain = ~(hiding_old[i] | hiding_new[j])
-    whole = list(_whole_overlaps(old, new, hiding_old, hiding_new))
+    matching = Matching()
+    for block in blocks(shape):
+        matching.add(old.labels(block), new.labels(block))
+    visible = matching.overlaps()
+    present_old, present_new = matching.labels()
+    i = index_old[present_old][visible.truth]
+    j = index_new[present_new][visible.predicted]
+    plain = ~(old.hiding[i] | new.hiding[j])
+    whole = list(_whole_overlaps(old, new))
     more_i, more_j = (np.array([pair[k] for pair in whole], np.int64) for k in (0, 1))
     more = np.array([pair[2] for pair in whole], np.float64)
     return (
@@ -165,26 +183,16 @@ def _overlaps(
 
 def _index(objects: _Objects) -> npt.NDArray[np.int64]:
     """Label -> index of its row."""
-    largest = max([0, *(row["label"] for row in objects.rows)])
-    index = np.full(largest + 1, -1, np.int64)
-    index[[row["label"] for row in objects.rows]] = np.arange(len(objects.rows))
+    index = np.full(int(objects.numbers.max(initial=0)) + 1, -1, np.int64)
+    index[objects.numbers] = np.arange(len(objects.numbers))
     return index
 
 
-def _hiding(objects: _Objects) -> npt.NDArray[np.bool_]:
-    """(N,) whether an object shares pixels with another of its own result."""
-    return np.array([row["rle"] is not None for row in objects.rows], np.bool_)
-
-
-def _whole_overlaps(
-    old: _Objects,
-    new: _Objects,
-    hiding_old: npt.NDArray[np.bool_],
-    hiding_new: npt.NDArray[np.bool_],
-) -> Iterator[Pair]:
+def _whole_overlaps(old: _Objects, new: _Objects) -> Iterator[Pair]:
     boxes_old, boxes_new = old.boxes, new.boxes
-    for i in range(len(boxes_old)):
-        candidates = np.arange(len(boxes_new)) if hiding_old[i] else np.flatnonzero(hiding_new)
+    every, hiding = np.arange(len(boxes_new)), np.flatnonzero(new.hiding)
+    for i in range(len(boxes_old)) if len(hiding) else np.flatnonzero(old.hiding).tolist():
+        candidates = every if old.hiding[i] else hiding
         lower = np.maximum(boxes_old[i, :2], boxes_new[candidates, :2])
         upper = np.minimum(boxes_old[i, 2:], boxes_new[candidates, 2:])
         meeting = (upper > lower).all(axis=1)
@@ -197,5 +205,5 @@ def _whole_overlaps(
             ]
             common = int(np.count_nonzero(parts[0] & parts[1]))
             if common:
-                union = old.rows[i]["area"] + new.rows[int(j)]["area"] - common
+                union = int(old.areas[i] + new.areas[int(j)]) - common
                 yield i, int(j), common / union

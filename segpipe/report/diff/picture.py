@@ -16,12 +16,14 @@ from PIL import Image
 from skimage.segmentation import find_boundaries
 
 from segpipe.errors import InvariantError
+from segpipe.geometry import Box
 from segpipe.report.caption import Entry, add_caption, printable
 from segpipe.report.diff.runs import ImagePair
 from segpipe.report.display import PALETTE, Picture, display
 from segpipe.report.overlay import thicken
-from segpipe.report.picture import read_source
-from segpipe.store.snapshot import Snapshot
+from segpipe.report.picture import labels_of_level, overview_note
+from segpipe.report.source import OVERVIEW, open_source, overview_level
+from segpipe.store.snapshot import Snapshot, is_large
 
 SIDE = 1024
 """Longer side that small images are enlarged to, about."""
@@ -45,11 +47,13 @@ def draw_diff(snapshot: Snapshot, pair: ImagePair, names: tuple[str, str]) -> Im
     before, after, diff = pair.before, pair.after, pair.diff
     if before is None or after is None or diff is None:
         raise InvariantError(f"{pair.about['path']} was not compared: {pair.problem}")
-    picture = display(read_source(after).pixels)
+    with open_source(after) as source:
+        level = overview_level(source.shape, OVERVIEW) if is_large(after) else 0
+        picture = display(source.read(Box(0, 0, *source.level_shape(level)), level))
     factor = max(1, SIDE // max(picture.shape[:2]))
+    old, new = (labels_of_level(snapshot, row, level) for row in (before, after))
     picture, old, new = (
-        image.repeat(factor, axis=0).repeat(factor, axis=1)
-        for image in (picture, snapshot.label_image(before), snapshot.label_image(after))
+        image.repeat(factor, axis=0).repeat(factor, axis=1) for image in (picture, old, new)
     )
     changed_old = [label for label, other, _ in diff.pairs if other in set(diff.changed)]
     same = [other for _, other, _ in diff.pairs if other not in set(diff.changed)]
@@ -62,7 +66,10 @@ def draw_diff(snapshot: Snapshot, pair: ImagePair, names: tuple[str, str]) -> Im
     )
     for mask, colour in layers:
         picture[mask] = colour
-    return Image.fromarray(add_caption(picture, _legend(pair, names)))
+    legend = _legend(pair, names)
+    if level:
+        legend.append(Entry(overview_note(source.shape, 2**level)))
+    return Image.fromarray(add_caption(picture, legend))
 
 
 def _outline(labels: Labels, chosen: Iterable[int], line: int) -> Mask:

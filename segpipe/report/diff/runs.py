@@ -14,14 +14,15 @@ from segpipe.progress import Observer, watched
 from segpipe.provenance.runs import named_run
 from segpipe.query.scratch import scratch
 from segpipe.records import first_partition
-from segpipe.report.diff.classes import ClassDice, compare_classes, mean_dice
+from segpipe.report.diff.classes import ClassDice, Classes, compare_classes, mean_dice
 from segpipe.report.diff.image import ImageDiff, diff_image
+from segpipe.store.pyramids import blocks
 from segpipe.store.snapshot import Row, Snapshot
 
 _BATCH = 1024
 _COLUMNS = ["run_id", "chunk_id", "image_id", "uri", "path", "size_bytes", "mtime_ns", "etag"]
 _COLUMNS += ["sha256", "status", "reason", "detail", "height", "width", "n_objects"]
-_COLUMNS += ["mask_array", "mask_index", "semantic_array"]
+_COLUMNS += ["channels", "dtype", "mask_array", "mask_index", "semantic_array"]
 
 # In the order of the masks, so that each of their files is read once.
 _PAIRS = """
@@ -212,8 +213,14 @@ class _Comparison:
         return ImagePair(before, after, diff, classes=tuple(self._classes(before, after)))
 
     def _classes(self, before: Row, after: Row) -> list[ClassDice]:
-        one, other = (self._snapshot.semantic(row) for row in (before, after))
-        if not self._shared or one is None or other is None:
+        if not (self._shared and before["semantic_array"] and after["semantic_array"]):
             return []
         known = self._names[before["run_id"]], self._names[after["run_id"]]
-        return compare_classes(one, other, known, self._shared)
+        return compare_classes(self._class_images(before, after), known, self._shared)
+
+    def _class_images(self, before: Row, after: Row) -> Iterator[tuple[Classes, Classes]]:
+        for block in blocks((before["height"], before["width"])):
+            one, other = (self._snapshot.semantic(row, block) for row in (before, after))
+            assert one is not None
+            assert other is not None
+            yield one, other

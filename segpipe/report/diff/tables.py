@@ -106,7 +106,10 @@ class DiffTables:
         }
         self._rows["images"].append({**image, **counts, "dice": mean_dice(pair.classes)})
         self._rows["classes"] += ({**image, **one.to_dict()} for one in pair.classes)
-        self._rows["objects"] += ({**image, **row} for row in self._object_rows(pair))
+        for row in self._object_rows(pair):
+            self._rows["objects"].append({**image, **row})
+            if len(self._rows["objects"]) > _BUFFERED:
+                self.flush()
         if sum(map(len, self._rows.values())) > _BUFFERED:
             self.flush()
 
@@ -130,7 +133,8 @@ class DiffTables:
 
     def _by_label(self, image: Row | None) -> dict[int, Row]:
         assert image is not None
-        return {row["label"]: row for row in self._snapshot.objects_of(image)}
+        rows = self._snapshot.object_table(image).select([name for name, _ in _TWICE]).to_pylist()
+        return {row["label"]: row for row in rows}
 
 
 def _told(row: Row, when: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import shlex
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,10 @@ from segpipe.report.image_row import image_row
 from segpipe.report.morning.candidates import Seen
 from segpipe.report.morning.shapes import MAX_SHAPES, Shape, hex_colour, shapes
 from segpipe.report.overlay import outlined
-from segpipe.report.picture import read_again
+from segpipe.report.picture import overview
+from segpipe.report.source import open_source
 from segpipe.spec import Limits
+from segpipe.store.object_masks import masks_of
 from segpipe.store.snapshot import Snapshot
 
 MAX_SIDE = 800
@@ -124,21 +127,22 @@ def _draw(snapshot: Snapshot, reader: Reader, card: Card, classes: Sequence[str]
     if image.reason in _UNTOUCHED:
         return replace(card, problem="not read again")
     row = image_row(snapshot, image.image_id, image.chunk_id)
-    source = read_again(reader, row)
-    if image.reason is not None:
-        return replace(card, drawn=_plain(source.pixels))
-    rows, semantic = snapshot.objects_of(row), snapshot.semantic(row)
-    labels = snapshot.label_image(row)
-    if semantic is None and len(rows) <= MAX_SHAPES:
-        step = -(-max(labels.shape) // MAX_SIDE)
-        found = shapes(labels, rows, step)
-        return replace(card, drawn=replace(_plain(source.pixels), shapes=found))
-    painted = Image.fromarray(outlined(source.pixels, labels, rows, semantic, MAX_SIDE))
+    with open_source(row, reader) as source:
+        if image.reason is not None:
+            return replace(card, drawn=_plain(source.read(source.whole)))
+        seen = overview(snapshot, row, source, 4 * MAX_SIDE)
+    if seen.semantic is None and len(seen.objects) <= MAX_SHAPES:
+        step = -(-max(seen.labels.shape) // MAX_SIDE) * seen.side
+        found = shapes(snapshot.objects_of(row), partial(masks_of, snapshot, row), step)
+        return replace(card, drawn=replace(_plain(seen.pixels), shapes=found))
+    painted = Image.fromarray(
+        outlined(seen.pixels, seen.labels, seen.objects, seen.semantic, MAX_SIDE)
+    )
     painted.thumbnail((MAX_SIDE, MAX_SIDE))
-    if semantic is None:
-        drawn = Drawn(_encode(painted), painted.size, painted=len(rows))
+    if seen.semantic is None:
+        drawn = Drawn(_encode(painted), painted.size, painted=len(seen.objects))
     else:
-        drawn = Drawn(_encode(painted), painted.size, legend=_legend(semantic, classes))
+        drawn = Drawn(_encode(painted), painted.size, legend=_legend(seen.semantic, classes))
     return replace(card, drawn=drawn)
 
 

@@ -6,7 +6,7 @@ Shapes stay sharp at any size, and names are text: they can be read, searched an
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from segpipe.geometry import Box
-from segpipe.masks.of_object import object_box, object_mask
+from segpipe.masks.of_object import object_box
 from segpipe.masks.outline import Ring, outline
 from segpipe.records import CroppedMask
-from segpipe.report.overlay import Row, object_colours
+from segpipe.report.drawn_objects import DrawnObjects, Row
 
 MAX_SHAPES = 60
 """More objects than this are painted into the picture instead, and not named one by one."""
+
+Masks = Callable[[Sequence[Row]], Iterable[tuple[Row, CroppedMask]]]
+"""The whole masks of some rows of `objects`, in their order."""
 
 Bounds = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels of the picture."""
@@ -46,25 +49,25 @@ class Shape:
     area: int
 
 
-def shapes(
-    labels: npt.NDArray[np.integer[Any]], rows: Sequence[Row], step: int
-) -> tuple[Shape, ...]:
+def shapes(rows: Sequence[Row], masks: Masks, step: int) -> tuple[Shape, ...]:
     """The objects of an image, large ones first, so that small ones lie over them.
 
     Args:
-        labels: (H, W) label image.
         rows: of `objects`.
+        masks: gives the masks of some of them.
         step: pixels of the image along each side of a pixel of the picture.
     """
-    colours = object_colours(rows)
+    colours = DrawnObjects.of(rows).colours()
     ordered = sorted(rows, key=lambda row: (-row["area"], row["label"]))
-    return tuple(_shape(row, labels, hex_colour(colours[row["label"]]), step) for row in ordered)
+    return tuple(
+        _shape(row, mask, hex_colour(colours[row["label"]]), step) for row, mask in masks(ordered)
+    )
 
 
-def _shape(row: Row, labels: npt.NDArray[np.integer[Any]], colour: str, step: int) -> Shape:
+def _shape(row: Row, mask: CroppedMask, colour: str, step: int) -> Shape:
     box = object_box(row)
     y0, x0, y1, x1 = (end / step for end in (box.y0, box.x0, box.y1, box.x1))
-    small = _sampled(object_mask(row, labels), step)
+    small = _sampled(mask, step)
     rings = [ring for part in outline(small) for ring in (part.shell, *part.holes)]
     if not rings:  # nothing of it is left at this size
         rings = [np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])]

@@ -156,8 +156,13 @@ function table() {
         h("td", {}, printable(one.class_name)),
         h("td", { class: "number" }, one.score === null ? "–" : one.score.toFixed(2)),
         h("td", { class: "number" }, number(one.area)))));
-  find("more").hidden = rows.length <= MOST_ROWS;
-  find("more").textContent = `${number(rows.length - MOST_ROWS)} more; sort to see others.`;
+  const left = about.objects_left_out;
+  find("more").hidden = !left && rows.length <= MOST_ROWS;
+  find("more").textContent = rows.length <= MOST_ROWS ? ""
+    : `${number(rows.length - MOST_ROWS)} more; sort to see others.`;
+  if (left)
+    find("more").textContent += ` ${number(left)} further objects are in no list and have no box here; `
+      + "masks and outlines show them, and a click tells what they are.";
 }
 
 function order(a, b) {
@@ -183,9 +188,24 @@ async function pick({ y, x }) {
   choose(label);
 }
 
+/** An object of the list, or, of an image with more objects than it holds, what the store says. */
+async function known(label) {
+  const listed = about.objects.find((object) => object.label === label);
+  if (listed || !label || !about.objects_left_out) return listed;
+  const { columns } = await getJson(`${base}/object/${label}`, { run: about.run_id });
+  const value = Object.fromEntries(columns.map((column) => [column.name, column.value]));
+  const one = {
+    label, class_name: value.class_name, score: value.score, area: value.area,
+    box: [value.bbox_y0, value.bbox_x0, value.bbox_y1, value.bbox_x1], colour: [255, 255, 255],
+  };
+  about.objects.push(one);
+  return one;
+}
+
 async function choose(label, show = false) {
   chosen = label || null;
-  const one = about.objects.find((object) => object.label === label);
+  const one = await known(label);
+  if (chosen !== (label || null)) return;
   for (const row of find("objects").querySelectorAll("tbody tr"))
     row.setAttribute("aria-selected", String(Number(row.dataset.label) === label));
   if (show && one) view.show(one.box);

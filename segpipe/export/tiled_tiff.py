@@ -1,0 +1,54 @@
+"""Planes of a large image as TIFF files of tiles, of which programs read what they show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+
+from segpipe.geometry import Box
+
+SIDE = 1024
+"""Of a tile, pixels."""
+
+_MOST_BYTES = 2 << 30
+"""Of pixels before compression, for which offsets of 32 bits are enough whatever happens."""
+
+Read = Callable[[Box], npt.NDArray[Any]]
+
+
+def write_tiled(
+    file: BinaryIO, shape: tuple[int, ...], dtype: npt.DTypeLike, read: Read, compression: str
+) -> None:
+    """Write a plane tile by tile; as BigTIFF where its pixels are more than 2 GB.
+
+    Args:
+        shape: (H, W), or (H, W, 3) of colours.
+        read: gives the part of the plane in a box, (h, w) or (h, w, 3).
+        compression: `zlib`, which every program reads, or another one of tifffile's.
+    """
+    kind = np.dtype(dtype)
+    tifffile.imwrite(
+        file,
+        _tiles(shape, kind, read),
+        shape=shape,
+        dtype=kind,
+        tile=(SIDE, SIDE),
+        compression=compression,
+        photometric="rgb" if len(shape) == 3 else "minisblack",
+        bigtiff=int(np.prod(shape, dtype=np.int64)) * kind.itemsize > _MOST_BYTES,
+    )
+
+
+def _tiles(shape: tuple[int, ...], dtype: np.dtype[Any], read: Read) -> Iterator[npt.NDArray[Any]]:
+    """Each whole; beyond the plane they are 0."""
+    height, width = shape[:2]
+    for y in range(0, height, SIDE):
+        for x in range(0, width, SIDE):
+            box = Box(y, x, y + SIDE, x + SIDE).clip((height, width))
+            tile = np.zeros((SIDE, SIDE, *shape[2:]), dtype)
+            tile[: box.height, : box.width] = read(box)
+            yield tile
