@@ -1,4 +1,4 @@
-"""`segpipe bench` of what grows: `scale`, `planning`, `query`, `view`, `seams` and `regions`."""
+"""`segpipe bench` of what grows: `scale`, `planning`, `query`, `view` and large images."""
 
 from __future__ import annotations
 
@@ -165,6 +165,39 @@ def seams(
     conditions = describe_conditions(threads=1, packages=("segpipe", "numpy", "scipy", "numba"))
     told = to_dict(outcomes, conditions)
     typer.echo(json.dumps(told) if as_json else to_text(outcomes, conditions))
+
+
+@large.command("large")
+def large_images(
+    side: Annotated[
+        list[int] | None,
+        typer.Option(min=1024, help="Pixels a side; several times. [default: 4096 and 8192]"),
+    ] = None,
+    model: Annotated[str, typer.Option(help="One that looks at parts.")] = "unet-nuclei",
+    rounds: Annotated[int, typer.Option(min=1, help="Of which the median counts.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Look at large images part by part, and at small images of the same content.
+
+    \b
+    segpipe bench large
+    segpipe bench large --model mask-rcnn-nuclei --side 4096 --rounds 3
+    """
+    from segpipe.bench import large as costs
+    from segpipe.bench.conditions import describe_conditions
+
+    sides = side or [4096, 8192]
+    from segpipe.errors import SpecError
+
+    if odd := [one for one in sides if one % costs.FIELD]:
+        raise SpecError(f"--side {odd[0]}: a multiple of {costs.FIELD} is needed")
+    with tempfile.TemporaryDirectory(prefix="segpipe-bench-") as folder:
+        found = costs.measure(
+            model, sides, rounds, Path(folder), lambda said: typer.echo(said, err=True)
+        )
+    conditions = describe_conditions()
+    told = costs.to_dict(found, model, conditions)
+    typer.echo(json.dumps(told) if as_json else costs.to_text(found, model, conditions))
 
 
 @large.command()
