@@ -21,10 +21,10 @@ from segpipe.segmenters.base import Areas, PartSegmenter, View
 from segpipe.segmenters.value_ranges import streamed_range
 from segpipe.spec import Tiles
 
-SAMPLE = 5
+SAMPLE = 6
 """Parts whose objects choose magnification and halo."""
 
-SAMPLE_SIDE = 1024
+SAMPLE_SIDE = 512
 """Of these parts, and of those that the range of the values is gathered from, pixels."""
 
 
