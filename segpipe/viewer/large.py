@@ -26,8 +26,8 @@ from segpipe.viewer.pyramid import (
     tile_box,
 )
 
-_KEPT = 4
-"""Images that stay open."""
+_KEPT = 2
+"""Images that stay open; each holds what was decoded last, and a PNG or JPEG all of it."""
 
 _DIRECT = 4
 """Where a pixel of a tile is made of more than so many of the file, along an axis, the level is
