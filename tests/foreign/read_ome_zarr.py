@@ -17,7 +17,10 @@ from ome_zarr_models import open_ome_zarr
 
 def main(path: str) -> None:
     group = zarr.open_group(path, mode="r")
-    groups = [group, group["labels"], *(group[f"labels/{n}"] for n in group["labels"].group_keys())]
+    groups = [group]
+    if "labels" in group:
+        labels = group["labels"]
+        groups += [labels, *(labels[name] for name in labels.group_keys())]
     models = [type(open_ome_zarr(one)).__name__ for one in groups]
     reader = napari_get_reader(path)
     assert reader is not None

@@ -42,7 +42,9 @@ from segpipe.progress import Progress
 from segpipe.query import query
 from segpipe.records import CroppedMask, Instances
 from segpipe.store import create_store, open_store
+from segpipe.store.files import LocalFiles
 from segpipe.store.ome_zarr import LabelImage, write_ome_zarr
+from segpipe.store.pyramids import PyramidWriter, blocks
 from segpipe.store.snapshot import Row, Snapshot
 from tests.conftest import REPOSITORY
 from tests.nights import Nights
@@ -479,3 +481,17 @@ def test_other_programs_open_the_ome_zarr(tmp_path: Path) -> None:
         ("labels", int(labels.sum(dtype=int))), ("labels", int((labels > 0).sum()))
     }  # fmt: skip
     assert all(one["shapes"] == [[300, 601], [150, 301], [75, 151]] for one in shown)
+
+
+def test_napari_reads_the_masks_of_a_large_image_in_the_store(tmp_path: Path) -> None:
+    labels = np.zeros((700, 600), np.uint32)
+    labels[40:90, 500:600] = 70_000
+    writer = PyramidWriter(LocalFiles(tmp_path), "m", labels.shape, {"label_image": np.uint32})
+    for block in blocks(labels.shape):
+        writer.write(block, {"label_image": labels[block.slices]})
+    writer.close()
+    told = told_by("read_ome_zarr.py", tmp_path / "m" / "label_image")
+    assert told["models"] == ["ImageLabel"]
+    (layer,) = told["layers"]
+    assert (layer["kind"], layer["dtype"], layer["sum"]) == ("labels", "uint32", int(labels.sum()))
+    assert layer["shapes"] == [[700, 600], [350, 300], [175, 150]]
