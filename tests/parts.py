@@ -85,13 +85,13 @@ class Parts:
         return classes_of(maps, 0.4)
 
 
-def scene(seed: int, shape: tuple[int, int], largest: int) -> np.ndarray:
+def scene(seed: int, shape: tuple[int, int], largest: int, most: int = 60) -> np.ndarray:
     """Rectangles anywhere, on borders and corners of parts too; the first and last pixel tell the
     range of the values.
     """
     rng = np.random.default_rng(seed)
     pixels = np.zeros((*shape, 1), np.uint8)
-    for _ in range(rng.integers(1, 60)):
+    for _ in range(rng.integers(1, most)):
         y, x = rng.integers(0, shape[0]), rng.integers(0, shape[1])
         height, width = rng.integers(1, largest + 1, 2)
         free = pixels[max(0, y - 1) : y + height + 1, max(0, x - 1) : x + width + 1]

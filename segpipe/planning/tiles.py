@@ -1,7 +1,7 @@
 """An image too large for a worker to tiles: cores that share no pixel, and halos around them.
 
-The cores cover each pixel once. Their borders lie on multiples of an alignment, so that a core is
-made of whole shards and two workers never write one file. What is segmented is the grown region,
+The cores cover each pixel once. Their borders lie on multiples of an alignment, so that a network
+sees the same pixels of its grid wherever the image is cut. What is segmented is the grown region,
 which the neighbours see too: an object near a border is seen whole by the tile that owns it, as
 long as the halo exceeds its extent.
 """
@@ -9,18 +9,15 @@ long as the halo exceeds its extent.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from segpipe.errors import BudgetError, InvariantError, SpecError
+from segpipe.errors import InvariantError, SpecError
 from segpipe.geometry import Box
-from segpipe.planning.memory import Budget, gigabytes, image_cost
-from segpipe.records import Header
-from segpipe.segmenters.base import Footprint
 
 Int64s = npt.NDArray[np.int64]
 
@@ -157,46 +154,4 @@ def check_complete(tiling: Tiling, numbers: Sequence[int]) -> None:
         raise InvariantError(
             f"of {len(tiling)} tiles {len(numbers)} came: number {min(wrong)} is missing, unknown, "
             "out of order, or came twice"
-        )
-
-
-def check_halo(halo: int, largest: int) -> None:
-    """An object is whole in the tile that owns it only if the halo is larger than the object.
-
-    Args:
-        halo: pixels.
-        largest: the longest side of the largest object's box, known or estimated, pixels.
-
-    Raises:
-        SpecError: the halo is too narrow.
-    """
-    if halo <= largest:
-        raise SpecError(
-            f"a halo of {halo} pixels is too narrow for objects of {largest} pixels, which two "
-            f"tiles would see in parts; allow at least {largest + 1}"
-        )
-
-
-def check_memory(
-    tiling: Tiling, header: Header, footprint: Callable[[Header], Footprint], budget: Budget
-) -> None:
-    """Whether a worker has room for the largest tile: its pixels and all that becomes of them.
-
-    Args:
-        header: of the whole image.
-        footprint: of the segmenter, for an image with a given header.
-        budget: of one worker.
-
-    Raises:
-        BudgetError: it has not.
-    """
-    height, width = tiling.largest
-    tile = replace(header, height=height, width=width)
-    cost = image_cost(tile, 0, footprint(tile))
-    if cost.alone > budget.room:
-        need, limit = gigabytes(budget.limit_for(cost)), gigabytes(budget.limit)
-        raise BudgetError(
-            f"a tile of {height} x {width} pixels, {tiling.halo} of them halo on each side, needs "
-            f"about {need} of memory; a worker may use {limit} (memory_gb): allow more, or cut "
-            f"the image of {header.height} x {header.width} into smaller tiles"
         )

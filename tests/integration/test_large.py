@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,9 @@ from segpipe.masks.paint import from_label_image, unpaint
 from segpipe.measure.matching import match
 from segpipe.measure.properties import measure_objects
 from segpipe.pipeline import Care, Unfinished, begin_chunk, process_chunk
+from segpipe.planning.memory import Budget
 from segpipe.records import DecodedImage, Header, Segmentation
+from segpipe.segmenters.base import Footprint
 from segpipe.segmenters.build import build
 from segpipe.segmenters.catalog import resolve_model
 from segpipe.spec import Tiles
@@ -256,6 +260,27 @@ def test_a_large_image_is_an_ordinary_member_of_its_chunk(tmp_path: Path) -> Non
         [(100, 90)], [(90, 1000), (45, 500), (23, 250)]
     ]  # fmt: skip
     assert not list(check_store(files))
+
+
+def test_what_a_part_needs_is_budgeted_and_does_not_grow_with_the_image(tmp_path: Path) -> None:
+    class Hungry(Parts):
+        def part_footprint(self, header: Header, magnification: float) -> Footprint:
+            return Footprint(0, 0, 50_000 * header.height * header.width, 0)
+
+    segmenter, files = Hungry(), create_store(tmp_path / "store")
+    keep(tmp_path, scene(6, (3000, 600), 20), "long.tif")
+    keep(tmp_path, scene(6, (300, 300), 20))
+    chunk = chunk_in(tmp_path, segmenter)
+    small = Capacity(Budget(limit=900_000_000, taken=0))
+    process_chunk(chunk, segmenter, files, "run-1", capacity=small)
+    rows = list(Snapshot(files).image_rows())
+    assert {row["reason"] for row in rows} == {"too_large"}
+    needed = rows[0]["detail"]
+    assert all(row["detail"] == needed for row in rows)
+    assert re.search(r"needs about 1\.\d\d GB .* may use 0\.90 GB \(memory_gb\)", needed)
+    enough = Capacity(Budget(limit=2_000_000_000, taken=0))
+    again = replace(chunk, generation=1)
+    assert process_chunk(again, segmenter, files, "run-2", capacity=enough).n_ok == 2
 
 
 def test_a_part_that_cannot_be_read_fails_its_image_and_no_other(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from segpipe.segmenters.base import Footprint, View
 from segpipe.segmenters.saturation import objects_of_part
 from segpipe.spec import Limits, RangeScaling, Tiles
 from tests.generated import SPEC
-from tests.parts import through_store
+from tests.parts import scene, through_store
 
 HALO = 32
 VIEW = View(0.0, 255.0)
@@ -74,19 +74,6 @@ class Limited:
         return paint(found, image.header.shape)
 
 
-def scene(seed: int, shape: tuple[int, int], largest: int) -> np.ndarray:
-    """Rectangles anywhere, a pixel apart."""
-    rng = np.random.default_rng(seed)
-    pixels = np.zeros((*shape, 1), np.uint8)
-    for _ in range(rng.integers(1, 120)):
-        y, x = rng.integers(0, shape[0]), rng.integers(0, shape[1])
-        height, width = rng.integers(1, largest + 1, 2)
-        free = pixels[max(0, y - 1) : y + height + 1, max(0, x - 1) : x + width + 1]
-        if not free.any():
-            pixels[y : y + height, x : x + width] = 255
-    return pixels
-
-
 def looked(segmenter: Limited, image: DecodedImage, seen: Box, shape: tuple[int, int]) -> Instances:
     (raw,) = segmenter.forward([segmenter.prepare_part(image, VIEW)])
     return objects_of_part(segmenter, raw, image, seen, shape, VIEW, HALO)
@@ -105,7 +92,7 @@ def test_every_object_is_found_or_it_is_told_that_some_are_missing(
     seed: int, shape: tuple[int, int], largest: int, most: int, corner: tuple[int, int]
 ) -> None:
     """The part lies anywhere in a larger image, whose coordinates the answer is in."""
-    image = decoded(scene(seed, shape, largest))
+    image = decoded(scene(seed, shape, largest, 120))
     y, x = corner
     seen = Box(y, x, y + shape[0], x + shape[1])
     whole = seen.y1 + 5, seen.x1 + 5
@@ -165,7 +152,7 @@ def test_pieces_that_do_not_fit_leave_the_first_look() -> None:
 @given(st.integers(0, 2**32 - 1), st.integers(5, 30))
 @settings(max_examples=10)
 def test_full_tiles_are_looked_at_in_quarters(seed: int, most: int) -> None:
-    image = decoded(scene(seed, (400, 380), HALO - 1))
+    image = decoded(scene(seed, (400, 380), HALO - 1, 120))
     found = through_store(Limited(most), image)
     _, count = ndimage.label(image.pixels[..., 0])
     assert found.saturated or found.n_objects == count
