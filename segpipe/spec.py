@@ -160,7 +160,7 @@ class TileOptions(Frozen):
         magnification: at which a detector looks at every part, whatever its shape: pixels of what
             its network sees for one of the image. None for what suits the model. U-Nets choose
             theirs by the objects.
-        max_image_pixels: an image with more is refused; one that does not fit the memory is, too.
+        max_image_pixels: an image with more is refused.
     """
 
     side: int | None = Field(None, ge=128, le=16384, multiple_of=32)

@@ -22,7 +22,7 @@ from segpipe.errors import InputError, Reason, SpecError
 from segpipe.export.coco import export_coco
 from segpipe.export.labels import export_labels
 from segpipe.measure.properties import measure_objects
-from segpipe.readers.collection import list_collection
+from segpipe.readers.files import file_ref
 from segpipe.records import Chunk, CroppedMask, DecodedImage, Header, ImageRef, Segmentation
 from segpipe.report.evaluate import evaluate_store, format_evaluation
 from segpipe.rows import ChunkTables
@@ -79,8 +79,7 @@ def write_black(folder: Path, images: Mapping[str, Segmentation | None]) -> tupl
             (folder / path).write_bytes(b"broken")
         else:
             Image.fromarray(np.zeros(result.label_image.shape, np.uint8)).save(folder / path)
-    listed = {ref.path: ref for ref in list_collection(str(folder))}
-    return tuple(listed[path] for path in images)
+    return tuple(file_ref(str(folder / path), path) for path in images)
 
 
 def sha256_of(ref: ImageRef) -> str:

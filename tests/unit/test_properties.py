@@ -17,6 +17,7 @@ from skimage.measure import label as connected
 from skimage.measure import regionprops, regionprops_table
 
 from segpipe.errors import InvariantError
+from segpipe.measure.physical import IN_MICROMETRES
 from segpipe.measure.properties import measure_objects
 from segpipe.records import CroppedMask, Segmentation
 from segpipe.schema import OBJECTS
@@ -49,7 +50,7 @@ def test_columns_are_those_of_the_schema() -> None:
     names = [column.name for column in OBJECTS]
     expected = names[names.index("bbox_y0") : names.index("touches_border") + 1]
     measured = measure_mask(np.ones((2, 2), bool))
-    assert sorted(measured) == sorted(expected)
+    assert sorted((*measured, *IN_MICROMETRES)) == sorted(expected)
 
 
 @given(label_images, st.integers(0, 2**32 - 1))
