@@ -20,7 +20,7 @@ from segpipe.store.recover import recover
 from tests.faults.injected import KillAt, faulty
 from tests.parts import Parts, chunk_in, keep, scene
 
-STEP = 6
+STEP = 10
 """Of the steps of a run, one in so many is tried; objects and classes take others."""
 
 SPAWN = multiprocessing.get_context("forkserver")
