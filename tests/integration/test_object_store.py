@@ -13,8 +13,10 @@ from segpipe.pipeline import process_chunk
 from segpipe.query import query
 from segpipe.store import Snapshot, create_store, open_store
 from segpipe.store.digest import logical_digest
+from segpipe.store.fsck import check_store
 from tests.generated import ThresholdSegmenter, chunk_of, make_collection
 from tests.integration.conftest import Command
+from tests.parts import Parts, chunk_in, keep, scene
 from tests.s3 import new_address, reached_at
 
 
@@ -42,6 +44,19 @@ def local(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_its_content_is_that_of_a_folder(store: str, local: Path) -> None:
     assert logical_digest(open_store(store)) == logical_digest(open_store(local))
+
+
+def test_a_large_image_is_what_it_is_in_a_folder(s3_endpoint: str, tmp_path: Path) -> None:
+    keep(tmp_path, scene(1, (260, 300), 20))
+    chunk = chunk_in(tmp_path, Parts())
+    here = create_store(tmp_path / "here")
+    process_chunk(chunk, Parts(), here, "run")
+    with reached_at(s3_endpoint):
+        there = create_store(new_address())
+        process_chunk(chunk, Parts(), there, "run")
+        assert logical_digest(Snapshot(there)) == logical_digest(Snapshot(here))
+        assert not list(there.names("units"))
+        assert not list(check_store(there))
 
 
 @pytest.mark.parametrize(
