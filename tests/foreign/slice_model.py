@@ -45,10 +45,11 @@ def slice_model(job: Job, by_itself: bool) -> SliceModel:
         by_itself: what holds for the whole image is not known to it; else it is what segpipe finds.
     """
     segmenter = segmenter_of(job, limits={"max_pixels": 1}, tiles={"side": job.side})
-    return SliceModel(segmenter, None if by_itself else _view(job, segmenter))
+    return SliceModel(segmenter, None if by_itself else view_of(job, segmenter))
 
 
-def _view(job: Job, segmenter: PartSegmenter[Any, Any]) -> View:
+def view_of(job: Job, segmenter: PartSegmenter[Any, Any]) -> View:
+    """What segpipe finds for the whole image."""
     with tempfile.TemporaryDirectory() as folder:
         keep(Path(folder), job.pixels)
         (ref,) = list_collection(f"{folder}/images")

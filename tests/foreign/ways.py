@@ -15,6 +15,7 @@ from segpipe.large.cut import tiling_of
 from segpipe.masks.paint import unpaint
 from tests.foreign import by_sahi, by_supervision
 from tests.foreign.jobs import Job, Way, decoded, segmenter_of
+from tests.foreign.slice_model import view_of
 from tests.parts import through_store
 
 
@@ -23,7 +24,10 @@ def _whole(job: Job) -> Any:
 
 
 def _cut(job: Job) -> Any:
-    tiles = {"side": job.side, "halo": job.overlap // 2}
+    first = segmenter_of(job, limits={"max_pixels": 1})
+    # `tiles.side` counts what the network sees, and slices are counted in pixels of the image.
+    side = round(job.side * view_of(job, first).magnification)
+    tiles = {"side": side, "halo": job.overlap // 2}
     segmenter = segmenter_of(job, limits={"max_pixels": job.side**2}, tiles=tiles)
     return partial(through_store, segmenter, decoded(job.pixels))
 
