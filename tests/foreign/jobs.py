@@ -53,6 +53,23 @@ class Way:
     slices: Callable[[Job], list[Box]]
 
 
+@dataclass(frozen=True)
+class Found:
+    """What a way found, and what that took.
+
+    Attributes:
+        seconds: of the wall clock, and of all cores, from the image to its objects.
+        before, peak: bytes of the process when the model was loaded, and at most.
+    """
+
+    objects: Instances
+    slices: list[Box]
+    seconds: float
+    core_seconds: float
+    before: int
+    peak: int
+
+
 def segmenter_of(job: Job, **asked: object) -> PartSegmenter[Any, Any]:
     """The one model of the comparison, with other keys of a `RunSpec` as asked for."""
     found = resolve_model(MODEL, "a comparison", device="cpu", precision="fp32", **asked)

@@ -9,75 +9,14 @@ libraries and, for what is not among them, those of .venv-foreign.
 from __future__ import annotations
 
 import argparse
-import pickle
-import resource
-import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-from segpipe.geometry import Box
-from segpipe.records import Instances
-from tests.foreign.jobs import Job
+from tests.foreign.jobs import Found, Job
+from tests.foreign.looks import found_by
 from tests.foreign.mosaic import Mosaic, mosaic_of
 from tests.foreign.scores import Score, score
 from tests.foreign.ways import SEGPIPE, WAYS, WHOLE
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-FOREIGN = REPOSITORY / ".venv-foreign"
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a way found, and what that took.
-
-    Attributes:
-        seconds: of the wall clock, and of all cores, from the image to its objects.
-        before, peak: bytes of the process when the model was loaded, and at most.
-    """
-
-    objects: Instances
-    slices: list[Box]
-    seconds: float
-    core_seconds: float
-    before: int
-    peak: int
-
-
-def found_by(names: Sequence[str], job: Job) -> dict[str, Found]:
-    """What some ways find, in a process of theirs; what it takes is told apart for one way only."""
-    with tempfile.TemporaryDirectory() as folder:
-        asked, answer = Path(folder) / "asked", Path(folder) / "answer"
-        asked.write_bytes(pickle.dumps((list(names), job)))
-        command = [sys.executable, "-m", "tests.foreign.slicers", "--child", asked, answer]
-        subprocess.run(command, cwd=REPOSITORY, check=True, timeout=3600)
-        found: dict[str, Found] = pickle.loads(answer.read_bytes())
-        return found
-
-
-def _child(asked: Path, answer: Path) -> None:
-    sys.path += map(str, FOREIGN.glob("lib/python*/site-packages"))
-    names, job = pickle.loads(asked.read_bytes())
-    answer.write_bytes(pickle.dumps({name: _found(name, job) for name in names}))
-
-
-def _found(name: str, job: Job) -> Found:
-    way = WAYS[name]
-    small = replace(job, pixels=job.pixels[:256, :256], side=192, overlap=64)
-    way.ready(small)()  # whatever is compiled or loaded at first
-    answer = way.ready(job)
-    before, began, cores = _peak(), time.perf_counter(), time.process_time()
-    found = answer()
-    seconds, core_seconds = time.perf_counter() - began, time.process_time() - cores
-    peak = _peak()
-    return Found(way.objects(found), way.slices(job), seconds, core_seconds, before, peak)
-
-
-def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _line(name: str, one: Found, own: Found, its: Score) -> str:
@@ -126,12 +65,9 @@ def main() -> None:
     found = {}
     for name in dict.fromkeys([WHOLE, SEGPIPE, *asked.ways]):
         print(name, file=sys.stderr, flush=True)
-        found |= found_by([name], job)
+        found |= found_by([name], job, warm=True)
     print(table(found, mosaic))
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--child"]:
-        _child(Path(sys.argv[2]), Path(sys.argv[3]))
-    else:
-        main()
+    main()

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.foreign.jobs import Job
+from tests.foreign.looks import FOREIGN, found_by
 from tests.foreign.mosaic import mosaic_of
 from tests.foreign.scores import Score, score
-from tests.foreign.slicers import FOREIGN, found_by
 from tests.foreign.ways import SEGPIPE, WHOLE
 
 OTHERS = (
