@@ -1,0 +1,1 @@
+"""Programs that need what is in .venv-foreign, and tests that compare segpipe with it."""
