@@ -118,6 +118,8 @@ def test_a_run_begins_without_workers_and_its_window_grows_as_they_come(tmp_path
             seen.extend(looks(staff, until_both_have_come()))
             assert all(look.tasks <= IN_FLIGHT * max(1, look.workers) for look in seen)
             assert max(look.tasks for look in seen) == 2 * IN_FLIGHT
+            while sum(kind.workers for kind in staff.kinds) < 2:  # its word may be on its way
+                client.scheduler_info(n_workers=0)
             assert sum(kind.workers for kind in staff.kinds) == 2
         while scheduler.workers:  # with nothing left to do they go
             client.scheduler_info(n_workers=0)
