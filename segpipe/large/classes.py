@@ -19,10 +19,10 @@ from segpipe.compiled import compiled, readable
 from segpipe.geometry import Box
 from segpipe.items import guarded
 from segpipe.large.cut import rows_of
-from segpipe.large.parts import Arrays, ReadRow, concatenated
+from segpipe.large.parts import Arrays, ReadRow
 from segpipe.masks.faces import Faces, faces_of, join_faces
 from segpipe.masks.painted import Painted
-from segpipe.masks.seams.packed import Int64s
+from segpipe.masks.seams.packed import Int64s, stacked
 from segpipe.planning.tiles import Tile, Tiling
 from segpipe.records import CroppedMask, DecodedImage
 from segpipe.segmenters.base import SemanticPartSegmenter, View
@@ -228,7 +228,7 @@ def _regions(classes: Classes) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.in
         labels[inside] = regions[inside] + count
         count += found
         class_ids.append(np.full(found, class_id, np.int32))
-    return labels, concatenated(class_ids, np.int32)
+    return labels, stacked(class_ids, np.int32)
 
 
 @compiled

@@ -1,4 +1,4 @@
-"""A large image, open, and how it is cut."""
+"""A large image, open."""
 
 from __future__ import annotations
 

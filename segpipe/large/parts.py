@@ -89,11 +89,3 @@ class Method(Protocol):
                 fit.
         """
         ...
-
-
-def concatenated(
-    parts: Sequence[npt.NDArray[Any]], dtype: npt.DTypeLike, width: int | None = None
-) -> npt.NDArray[Any]:
-    """One array of all, of no rows where there is none."""
-    empty = np.empty((0,) if width is None else (0, width), dtype)
-    return np.concatenate([empty, *parts])
