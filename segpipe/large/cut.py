@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from segpipe.geometry import Box
-from segpipe.masks.seams.packed import X0, X1, Y0, Y1, Int64s
+from segpipe.masks.seams.packed import Int64s, longest_sides
 from segpipe.planning.tiles import Tile, Tiling, plan_tiles
 from segpipe.spec import HALOS, Tiles
 
@@ -29,8 +29,7 @@ def halo_for(boxes: Int64s, side: int) -> int:
         boxes: (N, 4) of objects that were seen whole: y0, x0, y1, x1.
         side: of a part, pixels.
     """
-    sides = np.maximum(boxes[:, Y1] - boxes[:, Y0], boxes[:, X1] - boxes[:, X0])
-    longest = int(sides.max(initial=CONTEXT - 1))
+    longest = int(longest_sides(boxes).max(initial=CONTEXT - 1))
     return min(widest_halo(side), -(-(longest + 1) // ALIGN) * ALIGN)
 
 

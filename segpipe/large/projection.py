@@ -19,7 +19,7 @@ from segpipe.errors import InputError, Reason
 from segpipe.geometry import Box
 from segpipe.large.parts import Whole
 from segpipe.masks.painted import Painted
-from segpipe.masks.seams.packed import X0, X1, Y0, Y1, Int64s
+from segpipe.masks.seams.packed import X0, X1, Y0, Y1, Int64s, longest_sides
 from segpipe.measure.properties import measure_objects
 from segpipe.object_rows import TYPES
 from segpipe.records import CroppedMask, Pixels, Segmentation
@@ -70,7 +70,7 @@ def project(whole: Whole, shape: tuple[int, int], read: Read, write: Write) -> P
     ends = np.searchsorted(owners[order], np.arange(len(list(blocks(shape))) + 1))
     for number, block in enumerate(blocks(shape)):
         members = np.sort(order[ends[number] : ends[number + 1]])
-        large = _sides(whole.boxes[members]) > BLOCK
+        large = longest_sides(whole.boxes[members]) > BLOCK
         together = members[~large]
         region = _around(whole.boxes[together], block)
         painted = whole.paint(region)
@@ -88,12 +88,6 @@ def project(whole: Whole, shape: tuple[int, int], read: Read, write: Write) -> P
                 for label in segmentation.own_masks
             }
     return Projected(table.columns, dict(sorted(own_masks.items())))
-
-
-def _sides(boxes: Int64s) -> Int64s:
-    """(N,) the longer side of each."""
-    longer: Int64s = np.maximum(boxes[:, Y1] - boxes[:, Y0], boxes[:, X1] - boxes[:, X0])
-    return longer
 
 
 def _owners(boxes: Int64s, shape: tuple[int, int]) -> Int64s:

@@ -74,6 +74,12 @@ class PackedMasks:
         )
 
 
+def longest_sides(boxes: Int64s) -> Int64s:
+    """(N,) the longer side of each box."""
+    longest: Int64s = np.maximum(boxes[:, Y1] - boxes[:, Y0], boxes[:, X1] - boxes[:, X0])
+    return longest
+
+
 def loose_boxes(masks: Sequence[CroppedMask]) -> Int64s:
     """(N, 4) boxes of the crops, in which the masks may have empty rows and columns."""
     sides = [(m.y0, m.x0, m.y0 + m.mask.shape[0], m.x0 + m.mask.shape[1]) for m in masks]
