@@ -67,8 +67,9 @@ def project(whole: Whole, shape: tuple[int, int], read: Read, write: Write) -> P
     own_masks: dict[int, CroppedMask] = {}
     owners = _owners(whole.boxes, shape)
     order = np.argsort(owners, kind="stable")
-    ends = np.searchsorted(owners[order], np.arange(len(list(blocks(shape))) + 1))
-    for number, block in enumerate(blocks(shape)):
+    cut = list(blocks(shape))
+    ends = np.searchsorted(owners[order], np.arange(len(cut) + 1))
+    for number, block in enumerate(cut):
         members = np.sort(order[ends[number] : ends[number + 1]])
         large = longest_sides(whole.boxes[members]) > BLOCK
         together = members[~large]
@@ -81,12 +82,11 @@ def project(whole: Whole, shape: tuple[int, int], read: Read, write: Write) -> P
             _check_box(box)
             groups.append((np.array([one]), box, whole.paint(box)))
         for some, box, shown in groups:
-            segmentation = _segmentation(whole, some, shown, box)
+            hidden = some[shown.overlapping[np.searchsorted(shown.numbers, some)]].tolist()
+            own = {one: whole.mask(one) for one in hidden}
+            segmentation = _segmentation(whole, some, own, shown, box)
             table.put(some, measure_objects(segmentation, read(box)), box, shape)
-            own_masks |= {
-                int(some[label - 1]) + 1: whole.mask(int(some[label - 1]))
-                for label in segmentation.own_masks
-            }
+            own_masks |= {one + 1: mask for one, mask in own.items()}
     return Projected(table.columns, dict(sorted(own_masks.items())))
 
 
@@ -127,20 +127,29 @@ def _masks(
     return masks
 
 
-def _segmentation(whole: Whole, some: Int64s, painted: Painted, region: Box) -> Segmentation:
-    """Of a region, where `some` of the objects that it shows are labels 1, 2, ..."""
-    places = np.searchsorted(painted.numbers, some)
+def _segmentation(
+    whole: Whole,
+    some: Int64s,
+    own: Mapping[int, CroppedMask],
+    painted: Painted,
+    region: Box,
+) -> Segmentation:
+    """Of a region, where `some` of the objects that it shows are labels 1, 2, ...
+
+    Args:
+        own: object -> full mask in the image, of those that overlap another one.
+    """
     lookup = np.zeros(len(painted.numbers) + 1, np.uint32)
-    lookup[places + 1] = np.arange(1, len(some) + 1)
-    hidden = np.flatnonzero(painted.overlapping[places])
-    own = ((int(i) + 1, whole.mask(int(some[i]))) for i in hidden)
+    lookup[np.searchsorted(painted.numbers, some) + 1] = np.arange(1, len(some) + 1)
     return Segmentation(
         lookup[painted.labels],
         whole.scores[some],
         whole.class_ids[some],
         own_masks={
-            label: CroppedMask(one.y0 - region.y0, one.x0 - region.x0, one.mask)
-            for label, one in own
+            int(np.searchsorted(some, one)) + 1: CroppedMask(
+                mask.y0 - region.y0, mask.x0 - region.x0, mask.mask
+            )
+            for one, mask in own.items()
         },
     )
 
@@ -149,17 +158,16 @@ class _Table:
     """Columns of N rows, which come in any order."""
 
     def __init__(self, count: int) -> None:
-        self._rows: list[Int64s] = []
         self._parts: list[dict[str, pa.Array]] = []
         self._place = np.empty(count, np.int64)
+        self._filled = 0
 
     def put(
         self, rows: Int64s, measures: Mapping[str, Any], region: Box, shape: tuple[int, int]
     ) -> None:
         """What was measured in a region of an image of `shape` (H, W)."""
-        before = sum(len(some) for some in self._rows)
-        self._place[rows] = np.arange(before, before + len(rows))
-        self._rows.append(rows)
+        self._place[rows] = np.arange(self._filled, self._filled + len(rows))
+        self._filled += len(rows)
         found = _in_image(measures, region, shape)
         self._parts.append({name: pa.array(found[name], TYPES[name]) for name in found})
 
