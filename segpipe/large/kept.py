@@ -27,10 +27,15 @@ class KeptParts:
     units: Units
 
     @property
-    def overview(self) -> Overview | None:
-        """None before anybody has looked over the image."""
-        if _OVERVIEW not in self.units.names():
-            return None
+    def looked_over(self) -> bool:
+        """Whether there is an overview."""
+        return _OVERVIEW in self.units.names()
+
+    def overview(self) -> Overview:
+        """
+        Raises:
+            TransientStoreError: it is gone, since somebody else is done with the image.
+        """
         return Overview.from_bytes(self.units.read(_OVERVIEW))
 
     def keep_overview(self, overview: Overview) -> None:
@@ -77,15 +82,16 @@ class KeptParts:
             raise InputError(Reason(str(arrays["reason"])), str(arrays["detail"]))
         return cast(Arrays, arrays)
 
-    def stages(self, halo: int, row: int) -> dict[str, float]:
-        """The seconds that it took; errors as of `read`."""
-        stages: dict[str, float] = json.loads(str(self.read(halo, row)["stages"]))
-        return stages
-
     def _add(self, halo: int, row: int, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         file = io.BytesIO()
         np.savez_compressed(file, allow_pickle=False, **arrays)
         self.units.add(_name(halo, row), file.getvalue())
+
+
+def stages_of(arrays: Arrays) -> dict[str, float]:
+    """The seconds that a row of tiles took, see `clock`."""
+    stages: dict[str, float] = json.loads(str(arrays["stages"]))
+    return stages
 
 
 def _name(halo: int, row: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,10 +20,10 @@ from segpipe.large.classes import ClassParts
 from segpipe.large.cut import row_of, rows_of, tiling_of, widest_halo
 from segpipe.large.image import LargeImage, opened, part_header
 from segpipe.large.instances import InstanceParts
-from segpipe.large.kept import KeptParts
+from segpipe.large.kept import KeptParts, stages_of
 from segpipe.large.memory import region_limits
 from segpipe.large.overview import Overview, look_over
-from segpipe.large.parts import Method
+from segpipe.large.parts import Arrays, Method
 from segpipe.large.projection import Projected, Write, project
 from segpipe.passes import READ_AHEAD, answers
 from segpipe.planning.memory import image_cost
@@ -100,9 +100,9 @@ class LargeWork:
         Raises:
             InputError: the image as a whole cannot be segmented.
         """
-        if self.kept.overview is None:
+        if not self.kept.looked_over:
             self.kept.keep_overview(look_over(self.image, self.segmenter, sha256))
-        tiling = self._tiling()
+        tiling = self._tiling(self._overview())
         done = self.kept.rows(tiling.halo, rows_of(tiling))
         due = (row for row in range(rows_of(tiling)) if row not in done)
         return [Part(index, tiling.shape, tiling.halo, row) for row in due]
@@ -113,8 +113,9 @@ class LargeWork:
         Returns:
             Whether that can be: there is room in a part, and nobody has said how wide they are.
         """
-        halo = self._tiling().halo
-        wider = min(2 * halo, widest_halo(self._overview.side))
+        overview = self._overview()
+        halo = self._tiling(overview).halo
+        wider = min(2 * halo, widest_halo(overview.side))
         assert self.segmenter.spec.tiles is not None
         if self.segmenter.spec.tiles.halo is not None or wider == halo:
             return False
@@ -127,8 +128,9 @@ class LargeWork:
         Raises:
             InputError: it cannot be looked at.
         """
-        clock = StageClock()
-        found = self._found(self._tiling(part.halo), part.row, clock)
+        clock, overview = StageClock(), self._overview()
+        tiling = tiling_of(overview.shape, overview.side, part.halo)
+        found = self._found(tiling, part.row, overview.view, clock)
         self.kept.keep(part.halo, part.row, found, clock.seconds())
 
     def result(self, write: Write) -> LargeResult:
@@ -141,9 +143,16 @@ class LargeWork:
             InputError: a part could not be looked at, an object was not seen whole
                 (`NarrowHaloError`), or is too large to be measured.
         """
-        overview, tiling = self._overview, self._tiling()
-        stages = [self.kept.stages(tiling.halo, row) for row in range(rows_of(tiling))]
-        whole = guarded(self._method(tiling).whole, partial(self.kept.read, tiling.halo))
+        overview = self._overview()
+        tiling = self._tiling(overview)
+        stages: dict[int, dict[str, float]] = {}
+
+        def read(row: int) -> Arrays:
+            arrays = self.kept.read(tiling.halo, row)
+            stages[row] = stages_of(arrays)
+            return arrays
+
+        whole = guarded(self._method(tiling).whole, read)
         projected: Projected = guarded(project, whole, tiling.shape, self._pixels, write)
         return LargeResult(
             tiling.shape,
@@ -154,21 +163,19 @@ class LargeWork:
             whole.n_discarded,
             projected.measures,
             overview,
-            _seconds(stages),
-            [overview.stages, *stages],
+            _seconds(stages.values()),
+            [overview.stages, *stages.values()],
         )
 
-    @property
     def _overview(self) -> Overview:
-        overview = self.kept.overview
-        if overview is None or overview.shape != self.image.header.shape:
+        overview = self.kept.overview()
+        if overview.shape != self.image.header.shape:
             raise InputError(Reason.READ_ERROR, "the file was replaced while it was read")
         return overview
 
-    def _tiling(self, halo: int | None = None) -> Tiling:
-        """With the widest halo that was asked for, or with a given one."""
-        overview = self._overview
-        halo = halo or max(overview.halo, self.kept.wider)
+    def _tiling(self, overview: Overview) -> Tiling:
+        """With the widest halo that was asked for."""
+        halo = max(overview.halo, self.kept.wider)
         return tiling_of(overview.shape, overview.side, halo)
 
     def _method(self, tiling: Tiling) -> Method:
@@ -176,8 +183,10 @@ class LargeWork:
             return ClassParts(cast(Any, self.segmenter), tiling)
         return InstanceParts(self.segmenter, tiling)
 
-    def _found(self, tiling: Tiling, row: int, clock: StageClock) -> dict[str, npt.NDArray[Any]]:
-        method, tiles, view = self._method(tiling), row_of(tiling, row), self._overview.view
+    def _found(
+        self, tiling: Tiling, row: int, view: View, clock: StageClock
+    ) -> dict[str, npt.NDArray[Any]]:
+        method, tiles = self._method(tiling), row_of(tiling, row)
         entries = [self._entry(number, tile, view) for number, tile in enumerate(tiles)]
         load = partial(self._load, tiles, view, clock)
         found = {}
@@ -257,7 +266,9 @@ def kept_parts(files: Files, chunk: Chunk, ref: ImageRef) -> KeptParts:
     return KeptParts(Units(files, key))
 
 
-def _seconds(stages: list[dict[str, float]]) -> Seconds:
+def _seconds(rows: Iterable[Mapping[str, float]]) -> Seconds:
+    stages = list(rows)
+
     def spent(*names: str) -> float:
         return sum(of_row.get(name, 0.0) for of_row in stages for name in names)
 
