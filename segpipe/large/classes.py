@@ -6,7 +6,7 @@ size come out as those of the whole image, of which no more than a few rows are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -84,12 +84,15 @@ class ClassParts:
             boxes,
         )
 
-    def is_full(self, found: TileClasses) -> bool:  # noqa: ARG002
-        """Pixels have no limit."""
-        return False
-
-    def found_closer(self, tile: Tile, part: DecodedImage, view: View) -> TileClasses:
-        raise NotImplementedError
+    def refined(
+        self,
+        found: TileClasses,
+        tile: Tile,  # noqa: ARG002
+        read: Callable[[], DecodedImage],  # noqa: ARG002
+        view: View,  # noqa: ARG002
+    ) -> TileClasses:
+        """As it is: pixels have no limit."""
+        return found
 
     def arrays(self, found: Sequence[TileClasses]) -> dict[str, npt.NDArray[Any]]:
         return {

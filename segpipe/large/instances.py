@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from segpipe.masks.seams.packed import Int64s, PackedMasks, join
 from segpipe.planning.tiles import Tile, Tiling
 from segpipe.records import CroppedMask, DecodedImage
 from segpipe.segmenters.base import PartSegmenter, View
-from segpipe.segmenters.saturation import objects_at_first, objects_of_part
+from segpipe.segmenters.saturation import in_quarters, objects_at_first
 
 _OF_TILES = ("tile", "saturated", "n_discarded")
 _OF_OBJECTS = ("scores", "class_ids", "waiting", "cut", "in_core")
@@ -39,14 +39,16 @@ class InstanceParts:
         objects = guarded(objects_at_first, self.segmenter, raw, part, tile.grown, shape)
         return pack_tile(self.tiling, tile, objects)
 
-    def is_full(self, found: TileObjects) -> bool:
-        return found.saturated
-
-    def found_closer(self, tile: Tile, part: DecodedImage, view: View) -> TileObjects:
+    def refined(
+        self, found: TileObjects, tile: Tile, read: Callable[[], DecodedImage], view: View
+    ) -> TileObjects:
         """In quarters, and in quarters of these."""
-        (raw,) = guarded(self.segmenter.forward, [self.segmenter.prepare_part(part, view)])
-        shape, halo = self.tiling.shape, self.tiling.halo
-        objects = guarded(objects_of_part, self.segmenter, raw, part, tile.grown, shape, view, halo)
+        if not found.saturated:
+            return found
+        seen, shape, halo = tile.grown, self.tiling.shape, self.tiling.halo
+        objects = guarded(
+            in_quarters, self.segmenter, found.instances, read(), seen, shape, view, halo
+        )
         return pack_tile(self.tiling, tile, objects)
 
     def arrays(self, found: Sequence[TileObjects]) -> dict[str, npt.NDArray[Any]]:

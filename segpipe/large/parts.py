@@ -69,12 +69,14 @@ class Method(Protocol):
         """
         ...
 
-    def is_full(self, found: Any) -> bool:
-        """Whether the model found as much as it may tell, so that there may be more."""
-        ...
+    def refined(self, found: Any, tile: Tile, read: Callable[[], DecodedImage], view: View) -> Any:
+        """The same with what a closer look shows, where the model found as much as it may tell.
 
-    def found_closer(self, tile: Tile, part: DecodedImage, view: View) -> Any:
-        """What is found where it is full; uses the device, which nobody else does meanwhile."""
+        Uses the device, which nobody else does meanwhile.
+
+        Args:
+            read: the pixels that the tile sees.
+        """
         ...
 
     def arrays(self, found: Sequence[Any]) -> dict[str, npt.NDArray[Any]]:

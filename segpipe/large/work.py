@@ -196,11 +196,12 @@ class LargeWork:
             number = item.entry.index
             with clock.stage("postprocess"):
                 found[number] = method.found(tiles[number], item.raw, item.image)
-        for number in [number for number, one in found.items() if method.is_full(one)]:
-            with clock.stage("forward"):
-                part = self.image.part(tiles[number].grown)
-                found[number] = method.found_closer(tiles[number], part, view)
-        return method.arrays([found[number] for number in sorted(found)])
+        with clock.stage("forward"):
+            refined = [
+                method.refined(found[number], tile, partial(self.image.part, tile.grown), view)
+                for number, tile in enumerate(tiles)
+            ]
+        return method.arrays(refined)
 
     def _entry(self, number: int, tile: Tile, view: View) -> Entry:
         header = part_header(self.image.header, tile.grown)

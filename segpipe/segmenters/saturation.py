@@ -40,24 +40,45 @@ def objects_of_part(
     view: View,
     halo: int,
 ) -> Instances:
-    """What there is in a part, in image coordinates; one more `forward` for each quarter.
+    """What there is in a part, in image coordinates; a closer look included, if need be.
+
+    Args:
+        raw: what the segmenter answered on `part`.
+        segmenter, part, seen, shape, view, halo: as of `in_quarters`.
+
+    Raises:
+        DeviceMemoryError, BudgetError: as `in_quarters`.
+    """
+    found = objects_at_first(segmenter, raw, part, seen, shape)
+    return in_quarters(segmenter, found, part, seen, shape, view, halo)
+
+
+def in_quarters(
+    segmenter: PartSegmenter[Any, Any],
+    found: Instances,
+    part: DecodedImage,
+    seen: Box,
+    shape: tuple[int, int],
+    view: View,
+    halo: int,
+) -> Instances:
+    """The same where a first look has been taken; one more `forward` for each quarter.
 
     Where an object was not seen whole by any quarter, and the pieces do not fit, the first look
     counts; it is saturated.
 
     Args:
         segmenter: whose objects are instances.
-        raw: what it answered on `part`.
+        found: at first, in image coordinates.
         part: the pixels of `seen`.
         seen: where the part lies in the image.
         shape: (height, width) of the image.
-        view: in which `raw` came to be.
+        view: in which the part is looked at.
         halo: by which quarters overlap, pixels; more than the longest side of an object.
 
     Raises:
         DeviceMemoryError, BudgetError: as `forward` and `merge_tiles`.
     """
-    found = objects_at_first(segmenter, raw, part, seen, shape)
     tiling = _quarters(part.header.shape, halo) if found.saturated else None
     if tiling is None:
         return found

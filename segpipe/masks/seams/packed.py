@@ -52,6 +52,10 @@ class PackedMasks:
         bits = np.unpackbits(self.bits[start : start - (-size // 8)], count=size)
         return CroppedMask(y0, x0, bits.view(np.bool_).reshape(y1 - y0, x1 - x0))
 
+    def unpacked(self) -> tuple[CroppedMask, ...]:
+        """All of them."""
+        return tuple(self.mask(index) for index in range(len(self)))
+
     def take(self, chosen: Int64s | Bools) -> PackedMasks:
         """Some of them, by position or by (N,) flags; the bits are shared, not copied."""
         return PackedMasks(self.boxes[chosen], self.areas[chosen], self.starts[chosen], self.bits)

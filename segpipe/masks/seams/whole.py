@@ -44,6 +44,12 @@ class TileObjects:
     n_discarded: int = 0
 
     @property
+    def instances(self) -> Instances:
+        """What was packed, each mask in its tight box."""
+        about = self.saturated, self.n_discarded
+        return Instances(self.masks.unpacked(), self.scores, self.class_ids, *about)
+
+    @property
     def seam(self) -> SeamObjects:
         """What `merge` needs of it."""
         near = np.flatnonzero(self.waiting)
@@ -151,7 +157,7 @@ def merge_tiles(
     parts = [pack_tile(tiling, tile, objects) for tile, objects in found]
     whole, merged = whole_objects(tiling, parts)
     instances = Instances(
-        masks=tuple(whole.masks.mask(i) for i in range(len(whole))),
+        masks=whole.masks.unpacked(),
         scores=whole.scores,
         class_ids=whole.class_ids,
         saturated=any(part.saturated for part in parts),
