@@ -98,7 +98,7 @@ class ChunkTables:
         planes: dict[ArrayName, Any] = {"label_image": segmentation.label_image}
         if segmentation.semantic is not None:
             planes["semantic"] = segmentation.semantic
-        place = self._place(self._attempt.group, "label_image", self._masks.append(planes))
+        place = self._place(self._attempt.group, "", self._masks.append(planes))
         self._add(ref, About.of(image), segmentation, measures, place, seconds)
 
     def large_masks(self, ref: ImageRef, shape: tuple[int, int]) -> PyramidWriter:
@@ -117,15 +117,15 @@ class ChunkTables:
     ) -> None:
         """The same of an image whose masks were written block by block."""
         self._attempt.close_masks(masks)
-        place = self._place(masks.group, "label_image/0", None)
+        place = self._place(masks.group, "/0", None)
         self._add(ref, about, objects, measures, place, seconds)
 
     def _place(self, group: str, level: str, index: int | None) -> Row:
-        semantic = level.replace("label_image", "semantic")
+        """Where masks are; `level` is behind the name of the array."""
         return {
-            "mask_array": f"{group}/{level}",
+            "mask_array": f"{group}/label_image{level}",
             "mask_index": index,
-            "semantic_array": f"{group}/{semantic}" if "semantic" in self._dtypes else None,
+            "semantic_array": f"{group}/semantic{level}" if "semantic" in self._dtypes else None,
         }
 
     def _add(

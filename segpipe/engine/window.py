@@ -106,15 +106,11 @@ class _Window:
         workers = self._workers()
         self._vigil.look(workers)
         while len(self._tries) < IN_FLIGHT * max(1, workers):
-            if (due := self._spread.next()) is not None:
-                self._submit(due)
-            elif (chunk := next(chunks, None)) is not None:
-                self._submit(Try(chunk, Care()))
-            else:
-                break
-        else:
-            return
-        self._demand.chunks = len(self._tries)
+            attempt = self._spread.next() or next((Try(one, Care()) for one in chunks), None)
+            if attempt is None:
+                self._demand.chunks = len(self._tries)
+                return
+            self._submit(attempt)
 
     def next_answers(self) -> Iterator[Commit | Looked]:
         """Wait a while for a future; what it came to, or nothing where it is tried again."""
