@@ -169,6 +169,22 @@ class Snapshot:
         for batch in self._images(ds.scalar(True), latest).to_batches(max_chunksize=1024):
             yield from batch.to_pylist()
 
+    def image_row(self, image_id: str, chunk_id: str) -> Row:
+        """The row of `images` that a chunk has of an image, a truth's too.
+
+        Raises:
+            SpecError: the snapshot has no such chunk, or the chunk no such image.
+            StoreError: the chunk's part is damaged.
+        """
+        own = self.of_chunks([chunk_id])
+        rows = own.read("images", where=ds.field("image_id") == image_id).to_pylist()
+        if not rows:
+            raise SpecError(
+                f"{self.files.address}: no result of image {image_id[:80]!r} in chunk {chunk_id}; "
+                "it may have been forgotten since: look again"
+            )
+        return dict(rows[0])
+
     def find_image(self, name: str) -> Row:
         """The newest row of an image, by `image_id`, path in the collection, uri, or file name.
 

@@ -10,7 +10,6 @@ from contextlib import suppress
 from typing import Any
 
 from segpipe.errors import SegpipeError, SpecError
-from segpipe.report.image_row import image_row
 from segpipe.schema import TRUTH_MODELS
 from segpipe.store import Snapshot
 from segpipe.store.snapshot import Row
@@ -120,7 +119,7 @@ class Viewer:
         snapshot = self.snapshot()
         for _, chunk_id in found:
             with suppress(SpecError):  # the index may hold more already than the snapshot
-                return image_row(snapshot, image_id, chunk_id)
+                return snapshot.image_row(image_id, chunk_id)
         within = f", run {', '.join(asked[:3])}" if asked else ""
         raise SpecError(f"no image {image_id[:80]!r} in this store{within}")
 

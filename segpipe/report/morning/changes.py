@@ -16,7 +16,6 @@ import pyarrow.dataset as ds
 
 from segpipe.errors import SegpipeError
 from segpipe.report.diff.image import diff_image
-from segpipe.report.image_row import image_row
 from segpipe.report.morning.candidates import Change, Floats, Seen
 from segpipe.store.snapshot import Snapshot, is_truth
 
@@ -68,8 +67,8 @@ def _compared(snapshot: Snapshot, shortlist: Iterable[Seen]) -> Iterator[Seen]:
     for image in shortlist:
         if image.before is None:
             continue
-        old = image_row(snapshot, image.image_id, image.before)
-        new = image_row(snapshot, image.image_id, image.chunk_id)
+        old = snapshot.image_row(image.image_id, image.before)
+        new = snapshot.image_row(image.image_id, image.chunk_id)
         try:
             diff = diff_image(snapshot, snapshot, old, new)
         except (SegpipeError, OSError):

@@ -24,7 +24,6 @@ from segpipe.provenance.redact import redact_url
 from segpipe.readers import Reader
 from segpipe.records import Pixels
 from segpipe.report.display import class_colours, display
-from segpipe.report.image_row import image_row
 from segpipe.report.morning.candidates import Seen
 from segpipe.report.morning.shapes import MAX_SHAPES, Shape, hex_colour, shapes
 from segpipe.report.overlay import outlined
@@ -126,7 +125,7 @@ def _draw(snapshot: Snapshot, reader: Reader, card: Card, classes: Sequence[str]
     image = card.image
     if image.reason in _UNTOUCHED:
         return replace(card, problem="not read again")
-    row = image_row(snapshot, image.image_id, image.chunk_id)
+    row = snapshot.image_row(image.image_id, image.chunk_id)
     with open_source(row, reader) as source:
         if image.reason is not None:
             return replace(card, drawn=_plain(source.read(source.whole)))
