@@ -6,6 +6,7 @@ A `Box` covers rows `y0 <= y < y1` and columns `x0 <= x < x1`. Width, height and
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 
@@ -55,6 +56,12 @@ class Box:
     def shift(self, dy: int, dx: int) -> Box:
         """The box moved by `dy` rows and `dx` columns."""
         return Box(self.y0 + dy, self.x0 + dx, self.y1 + dy, self.x1 + dx)
+
+    def blocks(self, height: int, width: int) -> Iterator[Box]:
+        """The box in parts of at most this size, from its corner, row by row."""
+        for y in range(self.y0, self.y1, height):
+            for x in range(self.x0, self.x1, width):
+                yield Box(y, x, y + height, x + width).intersect(self)
 
     def contains(self, other: Box) -> bool:
         """Whether every pixel of `other` is in this box."""

@@ -45,10 +45,7 @@ def write_tiled(
 
 def _tiles(shape: tuple[int, ...], dtype: np.dtype[Any], read: Read) -> Iterator[npt.NDArray[Any]]:
     """Each whole; beyond the plane they are 0."""
-    height, width = shape[:2]
-    for y in range(0, height, SIDE):
-        for x in range(0, width, SIDE):
-            box = Box(y, x, y + SIDE, x + SIDE).clip((height, width))
-            tile = np.zeros((SIDE, SIDE, *shape[2:]), dtype)
-            tile[: box.height, : box.width] = read(box)
-            yield tile
+    for box in Box(0, 0, *shape[:2]).blocks(SIDE, SIDE):
+        tile = np.zeros((SIDE, SIDE, *shape[2:]), dtype)
+        tile[: box.height, : box.width] = read(box)
+        yield tile

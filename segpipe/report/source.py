@@ -25,6 +25,7 @@ from segpipe.readers.regions import RegionLimits, RegionSource, open_regions
 from segpipe.records import DecodedImage, ImageRef, Pixels
 from segpipe.report.display import Contrast, contrast
 from segpipe.spec import Limits
+from segpipe.store.ome_zarr import level_shape
 from segpipe.store.snapshot import Row, is_large
 
 Shape = tuple[int, int]
@@ -60,7 +61,7 @@ class Source(ABC):
 
     def level_shape(self, level: int) -> Shape:
         """(height, width) of a level, as of the masks."""
-        return ceil(self.shape[0] / 2**level), ceil(self.shape[1] / 2**level)
+        return level_shape(self.shape, level)
 
     @abstractmethod
     def read(self, part: Box, level: int = 0) -> Pixels:
@@ -114,7 +115,8 @@ class LargeImage(Source):
         times = 2 ** (level - source)
         header = self._regions.header
         pixels = np.empty((part.height, part.width, header.channels), header.dtype)
-        for block in _blocks(part, times):
+        height, width = (max(1, side // times) for side in _BLOCK)
+        for block in part.blocks(height, width):
             found = self._region(block, level - source, source)
             pixels[block.shift(-part.y0, -part.x0).slices] = halved(found, level - source)
         return pixels
@@ -269,14 +271,6 @@ def _means(pixels: Pixels, side: int) -> npt.NDArray[np.float64]:
                 value = pixels[min(y, height - 1), min(x, width - 1), channel]
                 means[y // side, x // side, channel] += value / side**2
     return means
-
-
-def _blocks(part: Box, times: int) -> Iterator[Box]:
-    """A part, in parts that are not larger than `_BLOCK` where they are read."""
-    height, width = (max(1, side // times) for side in _BLOCK)
-    for y in range(part.y0, part.y1, height):
-        for x in range(part.x0, part.x1, width):
-            yield Box(y, x, y + height, x + width).intersect(part)
 
 
 def _halvings(regions: RegionSource) -> Iterator[tuple[int, tuple[int, Shape]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from segpipe.store.ome_zarr import (
     count_levels,
     create_level,
     image_label,
+    level_shape,
     mean_of_four,
     multiscale,
 )
@@ -78,9 +79,9 @@ def write_large_ome_zarr(
     for label_name, image in label_images.items():
         group = labels.create_group(label_name)
         for level in range(levels):
-            shape = _shape(pixels.shape, level)
+            shape = level_shape(pixels.shape, level)
             array = create_level(group, level, shape, np.dtype(image.dtype))
-            for block in _blocks(shape):
+            for block in Box(0, 0, *shape).blocks(CHUNK, CHUNK):
                 array[block.slices] = image.read(block, level)
         group.attrs["ome"] = {
             "version": VERSION,
@@ -94,27 +95,17 @@ def _write_pixels(root: zarr.Group, pixels: LargePixels, levels: int) -> tuple[f
     low, high = np.inf, -np.inf
     larger: zarr.Array[Any] | None = None
     for level in range(levels):
-        shape = _shape(pixels.shape, level)
+        shape = level_shape(pixels.shape, level)
         array = create_level(root, level, (pixels.channels, *shape), np.dtype(pixels.dtype))
-        for block in _blocks(shape):
+        for block in Box(0, 0, *shape).blocks(CHUNK, CHUNK):
             if larger is None:
                 part: Plane = np.moveaxis(pixels.read(block), 2, 0)
                 low, high = min(low, float(part.min())), max(high, float(part.max()))
             else:
                 twice = Box(2 * block.y0, 2 * block.x0, 2 * block.y1, 2 * block.x1)
-                rows, columns = twice.clip(_shape(pixels.shape, level - 1)).slices
+                rows, columns = twice.clip(level_shape(pixels.shape, level - 1)).slices
                 part = mean_of_four(np.asarray(larger[:, rows, columns]))
             rows, columns = block.slices
             array[:, rows, columns] = part
         larger = array
     return low, high
-
-
-def _shape(shape: tuple[int, int], level: int) -> tuple[int, int]:
-    return -(-shape[0] // 2**level), -(-shape[1] // 2**level)
-
-
-def _blocks(shape: tuple[int, int]) -> Iterator[Box]:
-    for y in range(0, shape[0], CHUNK):
-        for x in range(0, shape[1], CHUNK):
-            yield Box(y, x, y + CHUNK, x + CHUNK).clip(shape)

@@ -93,6 +93,11 @@ def count_levels(shape: tuple[int, ...]) -> int:
     return levels
 
 
+def level_shape(shape: tuple[int, int], level: int) -> tuple[int, int]:
+    """(height, width) of a level of the pyramid of an image of `shape`."""
+    return -(-shape[0] // 2**level), -(-shape[1] // 2**level)
+
+
 def multiscale(name: str, axes: list[dict[str, str]], levels: int) -> dict[str, Any]:
     """What `multiscales` says of a pyramid whose arrays are named by their level."""
     others = len(axes) - 2

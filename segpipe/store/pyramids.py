@@ -33,9 +33,7 @@ BLOCK = 2 * TILE
 
 def blocks(shape: tuple[int, int]) -> Iterator[Box]:
     """The blocks of an image of `shape` (H, W), row by row."""
-    for y in range(0, shape[0], BLOCK):
-        for x in range(0, shape[1], BLOCK):
-            yield Box(y, x, y + BLOCK, x + BLOCK).clip(shape)
+    return Box(0, 0, *shape).blocks(BLOCK, BLOCK)
 
 
 class PyramidWriter:

@@ -26,7 +26,7 @@ from segpipe.store.files import Files, LocalFiles
 from segpipe.store.leases import is_live, live_runs
 from segpipe.store.masks import MaskStack
 from segpipe.store.missing import missing_images
-from segpipe.store.ome_zarr import count_levels
+from segpipe.store.ome_zarr import count_levels, level_shape
 from segpipe.store.tables import box_meets
 from segpipe.store.tombstones import hidden_chunks, is_forgotten
 
@@ -247,8 +247,8 @@ class Snapshot:
         Each level is half as high and wide as the one before, rounded up.
         """
         shape = image["height"], image["width"]
-        sides = (2**level for level in range(count_levels(shape) if is_large(image) else 1))
-        return [(-(-shape[0] // side), -(-shape[1] // side)) for side in sides]
+        count = count_levels(shape) if is_large(image) else 1
+        return [level_shape(shape, level) for level in range(count)]
 
     def label_image(
         self, image: Row, part: Box | None = None, level: int = 0

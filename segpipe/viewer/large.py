@@ -15,6 +15,7 @@ import numpy.typing as npt
 from segpipe.geometry import Box
 from segpipe.report.display import shown
 from segpipe.report.source import LargeImage, open_large
+from segpipe.store.ome_zarr import level_shape
 from segpipe.store.snapshot import Row
 from segpipe.viewer.pyramid import (
     STRIP,
@@ -144,8 +145,8 @@ class LargeLabels:
     def tile(self, level: int, row: int, column: int, border: int = 0) -> Plane:
         if not 0 <= level < levels(*self._shape):
             raise IndexError(f"no level {level}")
-        shape = tuple(-(-side // 2**level) for side in self._shape)
-        return self._read(tile_box((shape[0], shape[1]), level, row, column, border), level)
+        shape = level_shape(self._shape, level)
+        return self._read(tile_box(shape, level, row, column, border), level)
 
     def part(self, box: Box) -> Plane:
         return self._read(box, 0)

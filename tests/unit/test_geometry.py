@@ -34,3 +34,12 @@ def test_a_clipped_box_slices_its_pixels(box: Box) -> None:
     image = np.zeros((10, 10), int)
     image[box.clip(image.shape).slices] = 1
     assert image.sum() == len({(y, x) for y, x in pixels(box) if 0 <= y < 10 and 0 <= x < 10})
+
+
+@given(BOXES, st.integers(1, 7), st.integers(1, 7))
+def test_blocks_cover_each_pixel_once(box: Box, height: int, width: int) -> None:
+    parts = list(box.blocks(height, width))
+    assert all(0 < part.height <= height and 0 < part.width <= width for part in parts)
+    assert sum(part.area for part in parts) == box.area
+    assert set().union(*map(pixels, parts)) == pixels(box)
+    assert parts == sorted(parts)
