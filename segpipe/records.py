@@ -10,7 +10,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segpipe.errors import Reason
+from segpipe.geometry import Box
 
 Pixels = npt.NDArray[Any]
 """An image as read: (H, W, C), native dtype, C is 1 or 3."""
@@ -147,6 +148,10 @@ class Header:
     def shape(self) -> tuple[int, int]:
         """(height, width)."""
         return self.height, self.width
+
+    def of_part(self, part: Box) -> Header:
+        """Of a part of the image, as if it were one of its own."""
+        return replace(self, height=part.height, width=part.width)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

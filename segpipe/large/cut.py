@@ -6,11 +6,8 @@ import numpy as np
 
 from segpipe.geometry import Box
 from segpipe.masks.seams.packed import Int64s, longest_sides
-from segpipe.planning.tiles import Tile, Tiling, plan_tiles
+from segpipe.planning.tiles import NETWORK_STRIDE, Tile, Tiling, plan_tiles
 from segpipe.spec import HALOS, Tiles
-
-ALIGN = 32
-"""Parts begin at multiples of the networks' strides: what they see does not depend on the cut."""
 
 CONTEXT = 32
 """Pixels around its core that a network needs to see, whatever there is."""
@@ -19,7 +16,7 @@ CONTEXT = 32
 def side_of(tiles: Tiles, magnification: float) -> int:
     """Of a part, in pixels of the image: a network looks at as many pixels in any magnification."""
     least = HALOS * (tiles.halo or CONTEXT)
-    return max(least, int(tiles.side / magnification) // ALIGN * ALIGN)
+    return max(least, int(tiles.side / magnification) // NETWORK_STRIDE * NETWORK_STRIDE)
 
 
 def halo_for(boxes: Int64s, side: int) -> int:
@@ -30,17 +27,17 @@ def halo_for(boxes: Int64s, side: int) -> int:
         side: of a part, pixels.
     """
     longest = int(longest_sides(boxes).max(initial=CONTEXT - 1))
-    return min(widest_halo(side), -(-(longest + 1) // ALIGN) * ALIGN)
+    return min(widest_halo(side), -(-(longest + 1) // NETWORK_STRIDE) * NETWORK_STRIDE)
 
 
 def widest_halo(side: int) -> int:
     """That a part of this side has room for."""
-    return max(CONTEXT, side // HALOS // ALIGN * ALIGN)
+    return max(CONTEXT, side // HALOS // NETWORK_STRIDE * NETWORK_STRIDE)
 
 
 def tiling_of(shape: tuple[int, int], side: int, halo: int) -> Tiling:
     """An image of `shape` (H, W) in parts of this side, halos included."""
-    return plan_tiles(shape, side - 2 * halo, halo, ALIGN)
+    return plan_tiles(shape, side - 2 * halo, halo, NETWORK_STRIDE)
 
 
 def row_of(tiling: Tiling, row: int) -> list[Tile]:
@@ -56,6 +53,6 @@ def rows_of(tiling: Tiling) -> int:
 
 def sample_of(shape: tuple[int, int], side: int, count: int) -> list[Box]:
     """A few parts without halos, which lie all over an image."""
-    tiling = plan_tiles(shape, side, 0, ALIGN)
+    tiling = plan_tiles(shape, side, 0, NETWORK_STRIDE)
     numbers = np.unique(np.linspace(0, len(tiling) - 1, count).astype(int))
     return [tiling[number].core for number in numbers.tolist()]

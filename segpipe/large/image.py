@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from segpipe.errors import InputError, Reason
 from segpipe.geometry import Box
@@ -28,17 +28,12 @@ class LargeImage:
             InputError: what the region needs is damaged, or over a limit.
         """
         pixels, n_nonfinite = self.source.region(box)
-        return DecodedImage(pixels, part_header(self.header, box), "", n_nonfinite)
+        return DecodedImage(pixels, self.header.of_part(box), "", n_nonfinite)
 
 
 def is_large(header: Header, spec: SegmentSpec) -> bool:
     """Whether an image is looked at part by part."""
     return spec.tiles is not None and header.height * header.width > spec.limits.max_pixels
-
-
-def part_header(header: Header, box: Box) -> Header:
-    """Of a region, as if it were an image."""
-    return replace(header, height=box.height, width=box.width)
 
 
 @contextmanager

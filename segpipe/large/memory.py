@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 from segpipe.geometry import Box
-from segpipe.large.image import part_header
 from segpipe.planning.memory import Cost, image_cost
 from segpipe.readers.regions import RegionLimits
 from segpipe.records import Header
@@ -50,9 +49,9 @@ def large_cost(header: Header, segmenter: PartSegmenter[Any, Any], room: int) ->
     tiles = segmenter.spec.tiles
     assert tiles is not None
     kept = region_limits(segmenter.spec.limits, 1, room).kept_bytes
-    tile = part_header(header, Box(0, 0, tiles.side, tiles.side).clip(header.shape))
+    tile = header.of_part(Box(0, 0, tiles.side, tiles.side).clip(header.shape))
     looking = image_cost(tile, 0, segmenter.part_footprint(tile, 1.0))
-    block = part_header(header, Box(0, 0, BLOCK, BLOCK).clip(header.shape))
+    block = header.of_part(Box(0, 0, BLOCK, BLOCK).clip(header.shape))
     pixels = block.height * block.width
     projecting = image_cost(block, 0, Footprint(0, 0, 0, PROJECTED_BYTES * pixels))
     return replace(

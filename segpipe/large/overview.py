@@ -141,9 +141,7 @@ def _sample(
             (raw,) = guarded(segmenter.forward, [guarded(segmenter.prepare_part, part, view)])
             found = unpaint(guarded(segmenter.finish, raw, part))
             masks = pack(found.masks)
-            whole = (masks.boxes[:, :2] > 0).all(1) & (masks.boxes[:, 2:] < part.header.shape).all(
-                1
-            )
+            after, before = masks.boxes[:, :2] > 0, masks.boxes[:, 2:] < part.header.shape
             areas.append(masks.areas)
-            boxes.append(masks.boxes[whole])
+            boxes.append(masks.boxes[after.all(1) & before.all(1)])
     return _Sample(np.concatenate(areas), np.concatenate(boxes))

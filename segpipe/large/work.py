@@ -18,7 +18,7 @@ from segpipe.geometry import Box
 from segpipe.items import Entry, Failure, Loaded, guarded
 from segpipe.large.classes import ClassParts
 from segpipe.large.cut import row_of, rows_of, tiling_of, widest_halo
-from segpipe.large.image import LargeImage, opened, part_header
+from segpipe.large.image import LargeImage, opened
 from segpipe.large.instances import InstanceParts
 from segpipe.large.kept import KeptParts, stages_of
 from segpipe.large.memory import region_limits
@@ -204,7 +204,7 @@ class LargeWork:
         return method.arrays(refined)
 
     def _entry(self, number: int, tile: Tile, view: View) -> Entry:
-        header = part_header(self.image.header, tile.grown)
+        header = self.image.header.of_part(tile.grown)
         footprint = self.segmenter.part_footprint(header, view.magnification)
         return Entry(number, self.image.ref, header, image_cost(header, 0, footprint))
 

@@ -19,6 +19,9 @@ import numpy.typing as npt
 from segpipe.errors import InvariantError, SpecError
 from segpipe.geometry import Box
 
+NETWORK_STRIDE = 32
+"""Of all networks, pixels: what begins at its multiples is seen the same, wherever one cuts."""
+
 Int64s = npt.NDArray[np.int64]
 
 

@@ -15,13 +15,10 @@ from segpipe.geometry import Box
 from segpipe.masks.paint import unpaint
 from segpipe.masks.seams import merge_tiles
 from segpipe.masks.seams.reach import reach_edges
-from segpipe.planning.tiles import Tiling, plan_tiles
+from segpipe.planning.tiles import NETWORK_STRIDE, Tiling, plan_tiles
 from segpipe.records import CroppedMask, DecodedImage, Instances
 from segpipe.segmenters.base import PartSegmenter, View
 from segpipe.spec import DetectorOptions
-
-_ALIGN = 32
-"""Parts begin at multiples of the networks' strides: what they see does not depend on the cut."""
 
 EDGE = 2
 """Pixels that a detector's mask may end before the edge that cuts it. Measured with
@@ -95,8 +92,7 @@ def in_quarters(
 
 def _cut(image: DecodedImage, box: Box) -> DecodedImage:
     """The pixels of a box, as an image of its own."""
-    header = replace(image.header, height=box.height, width=box.width)
-    return replace(image, pixels=image.pixels[box.slices], header=header)
+    return replace(image, pixels=image.pixels[box.slices], header=image.header.of_part(box))
 
 
 def objects_at_first(
@@ -118,7 +114,9 @@ def _quarters(shape: tuple[int, int], halo: int) -> Tiling | None:
     longest = max(shape)
     if longest <= 3 * halo:
         return None
-    tiling = plan_tiles(shape, -(-longest // (2 * _ALIGN)) * _ALIGN, halo, _ALIGN)
+    tiling = plan_tiles(
+        shape, -(-longest // (2 * NETWORK_STRIDE)) * NETWORK_STRIDE, halo, NETWORK_STRIDE
+    )
     largest = max(max(tile.grown.height, tile.grown.width) for tile in tiling)
     return tiling if largest < longest else None
 

@@ -57,5 +57,5 @@ def _stable(row: Row) -> bytes:
 def _strips(image: Row, mask: Callable[[Row, Box], Any]) -> Iterator[npt.NDArray[Any]]:
     """All rows of a mask, some at a time."""
     shape = image["height"], image["width"]
-    for top in range(0, shape[0], _ROWS):
-        yield mask(image, Box(top, 0, top + _ROWS, shape[1]).clip(shape))
+    for strip in Box(0, 0, *shape).blocks(_ROWS, shape[1]):
+        yield mask(image, strip)
