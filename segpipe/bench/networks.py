@@ -3,7 +3,7 @@
 eager           the network as its library makes it
 channels_last   the same, in the memory layout that convolutions want
 traced          by TorchScript, and frozen there
-frozen          as segpipe makes it ready: see `segmenters.frozen`
+frozen          as segpipe makes it ready: see `segmenters.frozen` and `segmenters.upsampling`
 compiled        a U-Net as the backend `compiled` runs it; a detector by `torch.compile`
 """
 
@@ -26,6 +26,7 @@ from segpipe.segmenters.detector_network import load_detector
 from segpipe.segmenters.frozen import freeze
 from segpipe.segmenters.runtime import torch_compiled
 from segpipe.segmenters.unet import load_unet
+from segpipe.segmenters.upsampling import join_upsampling
 from segpipe.spec import Precision
 
 PRODUCT_SIDE = {"cpu": 2048, "cuda": 8192}
@@ -106,6 +107,8 @@ def as_variant(
             traced = torch.jit.trace(network, planes, check_trace=False)  # type: ignore[no-untyped-call]
             network = torch.jit.freeze(traced)
     if variant == "frozen":
+        if isinstance(network, smp.Unet) and (device, precision) == ("cpu", "fp32"):
+            join_upsampling(network)
         network = freeze(network, _dtype(precision))
     forward: Callable[[Any], Any] = network
     if variant == "compiled":

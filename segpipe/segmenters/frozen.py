@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 import torch
 from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.norm_act import BatchNormAct2d
-from timm.layers.padding import pad_same
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -114,23 +113,28 @@ def _activation(module: nn.Module) -> tuple[str, list[float]]:
 class Convolution(nn.Module):
     """A convolution and the activation after it, by oneDNN.
 
-    (N, C, H, W) of any float type, to the type of its weights; channels_last in memory.
+    (N, C, H, W) of any float type, to `dtype`; channels_last in memory. What multiplies bfloat16
+    adds up in float32, and rounds at the end: where the processor cannot, the same is done by hand.
 
     Args:
-        convolution: zero padded, as much on both sides, or as TensorFlow's "same".
+        convolution: zero padded, as much on both sides, or as TensorFlow's "same", which is taken
+            for what it is where the stride divides the sides.
         activation: its name and numbers, as `torch.ops.mkldnn` takes them.
+        dtype: of its weights, of what it takes and of what it gives.
     """
 
     def __init__(
         self, convolution: nn.Conv2d, activation: tuple[str, list[float]], dtype: torch.dtype
     ) -> None:
         super().__init__()
-        self.weight = _constant(convolution.weight, dtype)
-        bias = convolution.bias
-        self.bias = None if bias is None else _constant(bias, dtype)
-        self._same = isinstance(convolution, Conv2dSame)
-        padding = (0, 0) if self._same else convolution.padding
+        weight, padding = convolution.weight, convolution.padding
+        if isinstance(convolution, Conv2dSame):
+            weight, padding = _evenly_padded(convolution)
         assert not isinstance(padding, str)
+        self._dtype = dtype
+        self._computed_in = dtype if _is_computed(dtype) else torch.float32
+        self.weight = self._rounded(weight)
+        self.bias = None if convolution.bias is None else self._rounded(convolution.bias)
         self._geometry: tuple[Any, ...] = (
             list(padding),
             list(convolution.stride),
@@ -140,11 +144,33 @@ class Convolution(nn.Module):
         self._activation = activation
 
     def forward(self, planes: torch.Tensor) -> torch.Tensor:
-        _, stride, dilation, _ = self._geometry
-        planes = planes.to(self.weight.dtype, memory_format=torch.channels_last)
-        if self._same:
-            planes = pad_same(planes, list(self.weight.shape[2:]), stride, dilation)
+        planes = planes.to(self._dtype, memory_format=torch.channels_last).to(self._computed_in)
         answer: torch.Tensor = torch.ops.mkldnn._convolution_pointwise(
             planes, self.weight, self.bias, *self._geometry, *self._activation, ""
         )
-        return answer
+        return answer.to(self._dtype)
+
+    def _rounded(self, values: torch.Tensor) -> nn.Parameter:
+        return _constant(values.to(self._dtype), self._computed_in)
+
+
+def _is_computed(dtype: torch.dtype) -> bool:
+    """Whether oneDNN has convolutions of this type for this processor."""
+    supported: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return dtype != torch.bfloat16 or supported
+
+
+def _evenly_padded(convolution: Conv2dSame) -> tuple[torch.Tensor, tuple[int, int]]:
+    """The same convolution with as much padding on both sides.
+
+    TensorFlow pads by one more at the end, where it cannot be helped. A zero before the weights
+    makes up for that at the beginning: padding by itself would copy all that is convolved.
+    """
+    assert convolution.dilation == (1, 1)
+    weight, padding = convolution.weight, [0, 0]
+    for axis in (0, 1):
+        missing = max(0, weight.shape[2 + axis] - convolution.stride[axis])
+        padding[axis] = -(-missing // 2)
+        if missing % 2:
+            weight = nn.functional.pad(weight, (0, 0, 1, 0) if axis == 0 else (1, 0, 0, 0))
+    return weight, (padding[0], padding[1])

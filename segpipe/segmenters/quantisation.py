@@ -38,6 +38,9 @@ _SMALLEST = 1e-6
 def recorded_ranges(network: nn.Module) -> Iterator[dict[str, torch.Tensor]]:
     """Inside the block, what enters each inner convolution is watched.
 
+    Args:
+        network: as `quantise` takes it.
+
     Yields:
         Name of the convolution -> (2, C) float32: the lowest and the highest value of each input
         channel so far, without the outermost `CLIPPED` of each image.
@@ -93,7 +96,7 @@ def split_ranges(
 
 
 def _inner_convolutions(network: nn.Module) -> list[tuple[str, nn.Module]]:
-    """All but the first and the last; a network made ready for inference has the same ones."""
+    """All but the first and the last."""
     found = []
     for name, module in network.named_modules():
         weight = getattr(module, "weight", None)

@@ -46,6 +46,7 @@ from segpipe.segmenters.unet_network import (
     build_unet,
     parse_architecture,
 )
+from segpipe.segmenters.upsampling import join_upsampling
 from segpipe.segmenters.weights import fill, load_tensors
 from segpipe.spec import ModelSpec, SegmentSpec, UNetOptions
 
@@ -91,8 +92,10 @@ class UNetSegmenter:
         _check_classes(spec.model, self._architecture, weights)
         self.scaling = self._preprocess.scaling
         self.min_area = self._options.min_area
-        int8 = spec.precision == "int8"
-        self.network = by_backend(load_unet(spec.model.architecture, weights, int8), spec)
+        network = load_unet(spec.model.architecture, weights, spec.precision == "int8")
+        if (spec.backend, spec.device, spec.precision) == ("torch", "cpu", "fp32"):
+            join_upsampling(network)
+        self.network = by_backend(network, spec)
 
     def footprint(self, header: Header) -> Footprint:
         """In proportion to the padded pixels; a second look may be at four times as many."""
@@ -139,7 +142,10 @@ class UNetSegmenter:
         shape = (len(batch), *batch[0].pixels.shape)
         with device_memory(self.spec, f"a batch of shape {shape}"), inference(self.spec):
             planes = to_device(batch, self._device)
-            maps = self._probabilities(self.network(planes))
+            magnification = batch[0].magnification
+            if magnification is not None:  # parts of one image
+                return self._look(planes, magnification)
+            maps = self._look(planes)
             if not self._looks_twice:
                 return maps
             return [
@@ -158,20 +164,24 @@ class UNetSegmenter:
 
     def _second_look(self, planes: torch.Tensor, first: Maps, image: Scalable) -> Maps | Objects:
         """The objects of one image, or, if they ask for half or double its size, maps from that."""
-        objects = None
-        magnification = image.magnification
-        if magnification is None:
-            objects = self._split(first, image.shape)
-            diameter = median_diameter(objects.label_image)
-            magnification = choose_magnification(diameter, self._options.object_diameter)
+        objects = self._split(first, image.shape)
+        diameter = median_diameter(objects.label_image)
+        magnification = choose_magnification(diameter, self._options.object_diameter)
+        looked_at = planes.shape[2] * planes.shape[3] * magnification**2
+        if magnification == 1 or looked_at > self._options.max_magnified_pixels:
+            return objects
+        return self._look(planes, magnification)[0]
+
+    def _look(self, planes: torch.Tensor, magnification: float = 1.0) -> list[Maps]:
+        """Probabilities for the planes' own pixels, from planes of another size."""
         height, width = planes.shape[2:]
         size = round(height * magnification), round(width * magnification)
-        if magnification == 1 or size[0] * size[1] > self._options.max_magnified_pixels:
-            return objects or first
         down, right = (-side % STRIDE for side in size)
-        looked_at = functional.pad(resample(planes, size), (0, right, 0, down), mode="replicate")
-        logits = self.network(looked_at).float()[..., : size[0], : size[1]]
-        return self._probabilities(resample(logits, (height, width)))[0]
+        looked_at = resample(planes, size)
+        if down or right:
+            looked_at = functional.pad(looked_at, (0, right, 0, down), mode="replicate")
+        logits = self.network(looked_at)[..., : size[0], : size[1]]
+        return self._probabilities(resample(logits.float(), (height, width)))
 
     def _split(self, maps: Maps, shape: tuple[int, int]) -> Objects:
         foreground, distance, edge = maps[:, : shape[0], : shape[1]]

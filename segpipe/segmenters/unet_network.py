@@ -55,7 +55,8 @@ def activation_bytes(architecture: UNetArchitecture, pixels: int, precision: Pre
     """Memory of a forward pass over one image of `pixels` on a CPU, never too low.
 
     It peaks in the decoder's last block, which holds its input twice and its output three times.
-    With the default channels 390 to 580 bytes a pixel were measured (fp32; 225 to 300 in bf16).
+    With the default channels 390 to 580 bytes a pixel were measured (fp32; 225 to 300 in bf16),
+    and 220 to 280 where upsampling is joined with convolutions (`upsampling`).
     """
     last_in, last_out = architecture.decoder_channels[3:]
     channels = max(_ENCODER_CHANNELS, 2 * last_in + 3 * last_out)

@@ -9,13 +9,11 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from torch import nn
-
 from segpipe.errors import SegpipeError, SpecError
 from segpipe.segmenters.catalog import MAX_LOSS, lowered
 from segpipe.segmenters.devices import require_openvino
 from segpipe.segmenters.quantisation import PREFIX, recorded_ranges, split_ranges
-from segpipe.segmenters.unet import UNetSegmenter
+from segpipe.segmenters.unet import UNetSegmenter, load_unet
 from segpipe.segmenters.weights import (
     QuantisationRecord,
     WeightsHeader,
@@ -78,9 +76,10 @@ def quantise(
     looked_at = _evenly(of_split(listed, "train"), images)
     exact = load(weights, "cpu", "fp32")
     assert isinstance(exact, UNetSegmenter)
-    assert isinstance(exact.network, nn.Module)
+    # As it was trained: what is made ready for inference has other convolutions.
+    exact.network = network = load_unet(dict(header.architecture), weights)
     say(f"finds ranges on {len(looked_at)} training images")
-    with recorded_ranges(exact.network) as ranges:
+    with recorded_ranges(network) as ranges:
         for one in looked_at:
             segment(exact, read_example(one))
     tensors, _ = split_ranges(load_tensors(weights))

@@ -11,9 +11,11 @@ from torch import nn
 from torchvision.models import detection
 from torchvision.ops import FrozenBatchNorm2d
 
+from segpipe.segmenters import frozen as frozen_networks
 from segpipe.segmenters.frozen import freeze
 from segpipe.segmenters.light_backbone import LightPyramid
 from segpipe.segmenters.unet_network import build_unet
+from segpipe.segmenters.upsampling import join_upsampling
 
 DECODER = [32, 16, 16, 8, 8]
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
@@ -49,6 +51,20 @@ def answers(network: nn.Module, planes: torch.Tensor) -> list[torch.Tensor]:
     return list(found.values()) if isinstance(found, Mapping) else [found]
 
 
+def without_upsampling(network: nn.Module) -> nn.Module:
+    join_upsampling(network)
+    return freeze(network, torch.float32)
+
+
+U_NETS = [name for name in NETWORKS if name.startswith("U-Net")]
+
+
+@pytest.fixture(scope="module", params=U_NETS)
+def unet(request: pytest.FixtureRequest) -> nn.Module:
+    torch.manual_seed(0)
+    return stirred(NETWORKS[request.param]())
+
+
 @pytest.fixture(scope="module", params=NETWORKS)
 def network(request: pytest.FixtureRequest) -> nn.Module:
     torch.manual_seed(0)
@@ -82,3 +98,31 @@ def test_batch_mates_change_no_bit(network: nn.Module, dtype: torch.dtype) -> No
         alone = answers(frozen, planes[index : index + 1])
         for mine, all_of_them in zip(alone, together, strict=True):
             assert torch.equal(mine[0], all_of_them[index])
+
+
+def test_joined_upsampling_answers_the_same(unet: nn.Module) -> None:
+    planes = torch.randn(2, 3, 64, 96)
+    (expected,) = answers(unet, planes)
+    (found,) = answers(without_upsampling(copy.deepcopy(unet)), planes)
+    assert (found - expected).norm() <= 1e-5 * expected.norm()
+
+
+def test_joined_upsampling_changes_no_bit_by_batch_mates(unet: nn.Module) -> None:
+    planes = torch.randn(5, 3, 64, 64)
+    joined = without_upsampling(copy.deepcopy(unet))
+    (together,) = answers(joined, planes)
+    for index in range(len(planes)):
+        (alone,) = answers(joined, planes[index : index + 1])
+        assert torch.equal(alone[0], together[index])
+
+
+def test_bfloat16_is_the_same_without_its_instructions(
+    network: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planes = torch.randn(1, 3, 64, 96)
+    native = answers(freeze(copy.deepcopy(network), torch.bfloat16), planes)
+    monkeypatch.setattr(frozen_networks, "_is_computed", lambda dtype: dtype == torch.float32)
+    by_hand = answers(freeze(copy.deepcopy(network), torch.bfloat16), planes)
+    for expected, found in zip(native, by_hand, strict=True):
+        assert found.dtype == expected.dtype
+        assert (found - expected).norm() <= 0.02 * expected.norm()
