@@ -1,14 +1,19 @@
 """What an image costs that is looked at part by part, beside small images of the same content.
 
 Simulated fields lie side by side in one tiled TIFF; the same fields are files of their own. Both go
-the way of every chunk, in turn, in this process.
+the way of every chunk, in turn, in a process with the environment of a worker: with another
+allocator, which pages tensors in for each layer, large tiles are the slower ones.
 """
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,6 +28,7 @@ from segpipe.bench.conditions import Conditions
 from segpipe.bench.processes import peak_bytes, resident_bytes
 from segpipe.bench.table import table
 from segpipe.demo_fields import simulate_field
+from segpipe.engine import worker_environment
 from segpipe.pipeline import process_chunk
 from segpipe.readers import list_collection
 from segpipe.records import Chunk
@@ -47,12 +53,14 @@ class Cost:
 
     Attributes:
         side: of the image, pixels.
+        tile: side of what is looked at at a time, pixels.
         seconds, small_seconds: for each megapixel; the median of the rounds.
         objects, small_objects: found.
-        base, peak: bytes of this process before the image was looked at first, and at most since.
+        base, peak: bytes of the process before the image was looked at first, and at most since.
     """
 
     side: int
+    tile: int
     seconds: float
     small_seconds: float
     objects: int
@@ -67,36 +75,42 @@ class Cost:
 
 
 def measure(
-    model: str, sides: Sequence[int], rounds: int, folder: Path, observe: Callable[[str], None]
+    model: str,
+    sides: Sequence[int],
+    tiles: Sequence[int | None],
+    rounds: int,
+    folder: Path,
+    observe: Callable[[str], None],
 ) -> list[Cost]:
-    """Images of each side, the smallest first; multiples of `FIELD` that are over the tile budget.
+    """Images of each side in tiles of each side, each in a process of its own.
 
     Args:
         model: one that looks at parts.
+        sides: of images, multiples of `FIELD` that are over the tile budget.
+        tiles: None for what suits the model.
         folder: empty; images and stores go there.
     """
-    most = {"max_pixels": min(sides) ** 2 - 1}
-    found = resolve_model(model, "a benchmark", limits=most)
-    segmenter = build(found.spec, found.weights_path)
+    spawn, threads = multiprocessing.get_context("spawn"), len(os.sched_getaffinity(0))
+    costs = []
+    for number, (side, tile) in enumerate(product(sorted(sides), tiles)):
+        observe(f"an image of {side:,} x {side:,} pixels and {(side // FIELD) ** 2:,} small ones")
+        with worker_environment(threads), ProcessPoolExecutor(1, mp_context=spawn) as process:
+            place = folder / str(number)
+            costs.append(process.submit(_cost, model, side, tile, rounds, place, threads).result())
+    return costs
+
+
+def _cost(model: str, side: int, tile: int | None, rounds: int, folder: Path, threads: int) -> Cost:
+    found = resolve_model(
+        model, "a benchmark", limits={"max_pixels": side * side - 1}, tiles={"side": tile}
+    )
+    segmenter = build(found.spec, found.weights_path, threads)
+    assert segmenter.spec.tiles is not None
     rng = np.random.default_rng(0)
     fields = [simulate_field(rng, (FIELD, FIELD), NUCLEI)[0] for _ in range(DIFFERENT)]
     warm = folder / "warm"
     _small(warm, fields[:2])
     _process(warm, segmenter, "first")
-    costs = []
-    for side in sorted(sides):
-        observe(f"an image of {side:,} x {side:,} pixels and {(side // FIELD) ** 2:,} small ones")
-        costs.append(_cost(segmenter, side, fields, rounds, folder / str(side)))
-    return costs
-
-
-def _cost(
-    segmenter: Segmenter[Any, Any],
-    side: int,
-    fields: Sequence[npt.NDArray[np.uint16]],
-    rounds: int,
-    folder: Path,
-) -> Cost:
     count = (side // FIELD) ** 2
     small, large = folder / "small", folder / "large"
     _small(small, [fields[number % DIFFERENT] for number in range(count)])
@@ -111,6 +125,7 @@ def _cost(
             times[place].append((time.perf_counter() - began) / (side * side / 1e6))
     return Cost(
         side=side,
+        tile=segmenter.spec.tiles.side,
         seconds=median(times[large]),
         small_seconds=median(times[small]),
         objects=objects[large],
@@ -159,12 +174,11 @@ def to_dict(costs: Sequence[Cost], model: str, conditions: Conditions) -> Mappin
 
 def to_text(costs: Sequence[Cost], model: str, conditions: Conditions) -> str:
     """A table for a terminal."""
-    rows: list[tuple[str, ...]] = [
-        ("side", "objects", "in small ones", "s/MP", "small, s/MP", "ratio", "peak, MB", "before")
-    ]
+    names = "side, tile, objects, in small ones, s/MP, s/MP of small ones, ratio, peak MB, before"
+    rows = [tuple(names.split(", "))]
     rows += [
         (
-            *(f"{n:,}" for n in (one.side, one.objects, one.small_objects)),
+            *(f"{n:,}" for n in (one.side, one.tile, one.objects, one.small_objects)),
             *(f"{s:.3f}" for s in (one.seconds, one.small_seconds)),
             f"{one.ratio:.2f}",
             *(f"{size / 1e6:,.0f}" for size in (one.peak, one.base)),

@@ -173,6 +173,10 @@ def large_images(
         list[int] | None,
         typer.Option(min=1024, help="Pixels a side; several times. [default: 4096 and 8192]"),
     ] = None,
+    tile: Annotated[
+        list[int] | None,
+        typer.Option(help="tiles.side; several times. [default: what suits the model]"),
+    ] = None,
     model: Annotated[str, typer.Option(help="One that looks at parts.")] = "unet-nuclei",
     rounds: Annotated[int, typer.Option(min=1, help="Of which the median counts.")] = 1,
     as_json: AsJson = False,
@@ -181,6 +185,7 @@ def large_images(
 
     \b
     segpipe bench large
+    segpipe bench large --side 8192 --tile 1280 --tile 4288
     segpipe bench large --model mask-rcnn-nuclei --side 4096 --rounds 3
     """
     from segpipe.bench import large as costs
@@ -193,7 +198,12 @@ def large_images(
         raise SpecError(f"--side {odd[0]}: a multiple of {costs.FIELD} is needed")
     with tempfile.TemporaryDirectory(prefix="segpipe-bench-") as folder:
         found = costs.measure(
-            model, sides, rounds, Path(folder), lambda said: typer.echo(said, err=True)
+            model,
+            sides,
+            tile or [None],
+            rounds,
+            Path(folder),
+            lambda said: typer.echo(said, err=True),
         )
     conditions = describe_conditions()
     told = costs.to_dict(found, model, conditions)

@@ -11,9 +11,8 @@ from segpipe.errors import SpecError
 from segpipe.segmenters.weights import WeightsHeader
 from segpipe.spec import DetectorOptions, Options, TileOptions, Tiles, UNetOptions, parse
 
-_TILE_SIDE = 1280
-"""What a U-Net looks at at a time: on two cores larger ones were slower, since they fall out of the
-caches, and of smaller ones more is halo."""
+_TILE_SIDE = 2240
+"""What a U-Net looks at at a time: of smaller ones more is halo, larger ones take more memory."""
 
 _LARGEST_TILE = 4096
 

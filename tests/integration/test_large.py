@@ -234,7 +234,7 @@ def test_real_nuclei_over_seams_are_those_of_the_whole(mosaic: np.ndarray, tmp_p
 def test_what_cannot_look_at_parts_is_not_asked_to(tmp_path: Path) -> None:
     assert resolve_model("classical", "a test").spec.tiles is None
     tiles = resolve_model("unet-nuclei", "a test", tiles={"halo": 256}).spec.tiles
-    assert tiles == Tiles(side=1280, halo=256, max_image_pixels=1 << 31)
+    assert tiles == Tiles(side=2240, halo=256, max_image_pixels=1 << 31)
     assert resolve_model("unet-nuclei", "a test").spec.decoding.max_pixels == 1 << 31
     row = segment(tmp_path, Parts(tiles=None), scene(3, (300, 290), 20)).row
     assert row["reason"] == "too_large"

@@ -16,7 +16,7 @@ def test_only_models_that_look_at_parts_have_tiles() -> None:
     assert tiles_of(TileOptions(), ClassicalOptions(), None) is None
     assert tiles_of(TileOptions(), RCNNOptions(), None) is None
     assert resolve_model("unet-nuclei", "a test").spec.tiles == Tiles(
-        side=1280, halo=None, max_image_pixels=1 << 31
+        side=2240, halo=None, max_image_pixels=1 << 31
     )
 
 
