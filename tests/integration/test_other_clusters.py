@@ -63,7 +63,7 @@ def is_as_a_local_worker(environment: Mapping[str, str], threads: int) -> None:
     counts = {value for name, value in environment.items() if "THREADS" in name}
     assert counts == {str(threads)}
     assert environment["MALLOC_ARENA_MAX"] == "1"
-    assert environment["MALLOC_TRIM_THRESHOLD_"] == str(1 << 40)
+    assert environment["MALLOC_TRIM_THRESHOLD_"] == str(1 << 30)
 
 
 # --- SSH ----------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ def a_night_by_schedule(site: Site) -> None:
     assert [word for word in ("COMPLETED", "failed", "all is well") if word not in said] == []
     (workers,) = site.records()[0]["workers"]
     assert (workers["workers"], workers["threads"]) == (2, 1)
-    assert workers["environment"]["MALLOC_TRIM_THRESHOLD_"] == str(1 << 40)
+    assert workers["environment"]["MALLOC_TRIM_THRESHOLD_"] == str(1 << 30)
 
 
 def a_worker_dies_and_the_next_night_waits(site: Site, workers: list[Popen[bytes]]) -> str:
