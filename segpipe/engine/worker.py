@@ -30,14 +30,7 @@ from segpipe.store.files import Files, failure_text
 
 PLUGIN = "segpipe-model"
 
-TOLD = (
-    "MALLOC_",
-    "_ALLOC_",
-    "_NUM_THREADS",
-    "_THREADS_NUM",
-    "_IO_THREADS",
-    "THREADING__MAX_WORKERS",
-)
+TOLD = ("ALLOC_", "_NUM_THREADS", "_THREADS_NUM", "_IO_THREADS", "THREADING__MAX_WORKERS")
 """Parts of the names of variables that set an allocator or the threads of a library."""
 
 

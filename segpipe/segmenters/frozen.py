@@ -65,11 +65,12 @@ def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d | FrozenBatchNorm2d) -> N
     before = 0.0 if convolution.bias is None else convolution.bias.double()
     bias = (before - mean.double()) * gain + norm.bias.double()
     weight = convolution.weight.double() * gain[:, None, None, None]
-    convolution.weight = _constant(weight, torch.float32)
-    convolution.bias = _constant(bias, torch.float32)
+    convolution.weight = constant(weight, torch.float32)
+    convolution.bias = constant(bias, torch.float32)
 
 
-def _constant(values: torch.Tensor, dtype: torch.dtype) -> nn.Parameter:
+def constant(values: torch.Tensor, dtype: torch.dtype) -> nn.Parameter:
+    """Weights or a bias as convolutions take them, which are not trained any more."""
     layout = torch.channels_last if values.dim() == 4 else torch.preserve_format
     return nn.Parameter(values.detach().to(dtype, memory_format=layout), requires_grad=False)
 
@@ -151,7 +152,7 @@ class Convolution(nn.Module):
         return answer.to(self._dtype)
 
     def _rounded(self, values: torch.Tensor) -> nn.Parameter:
-        return _constant(values.to(self._dtype), self._computed_in)
+        return constant(values.to(self._dtype), self._computed_in)
 
 
 def _is_computed(dtype: torch.dtype) -> bool:

@@ -46,7 +46,7 @@ from segpipe.segmenters.unet_network import (
     build_unet,
     parse_architecture,
 )
-from segpipe.segmenters.upsampling import join_upsampling
+from segpipe.segmenters.upsampling import JOINED_FOR, join_upsampling
 from segpipe.segmenters.weights import fill, load_tensors
 from segpipe.spec import ModelSpec, SegmentSpec, UNetOptions
 
@@ -93,7 +93,7 @@ class UNetSegmenter:
         self.scaling = self._preprocess.scaling
         self.min_area = self._options.min_area
         network = load_unet(spec.model.architecture, weights, spec.precision == "int8")
-        if (spec.backend, spec.device, spec.precision) == ("torch", "cpu", "fp32"):
+        if spec.backend == "torch" and (spec.device, spec.precision) == JOINED_FOR:
             join_upsampling(network)
         self.network = by_backend(network, spec)
 

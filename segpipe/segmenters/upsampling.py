@@ -15,7 +15,10 @@ import torch
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoderBlock
 from torch import nn
 
-from segpipe.segmenters.frozen import fold
+from segpipe.segmenters.frozen import constant, fold
+
+JOINED_FOR = ("cpu", "fp32")
+"""Device and precision for which it was measured."""
 
 _SUMS = ((0, 0, 1), (0, 1, 1), (1, 1, 0), (1, 0, 0))
 """Along one axis: which of the three weights add up in each of the four."""
@@ -53,19 +56,23 @@ class JoinedBlock(nn.Module):
         assert block.interpolation_mode == "nearest"
         weight = convolution.weight.detach()
         doubled = weight.shape[1] - skipped
-        self.weight = _constant(_transposed(weight[:, :doubled]))
-        self.bias = _constant(convolution.bias)
-        self.skip_weight = _constant(weight[:, doubled:]) if skipped else None
+        self.weight = constant(_transposed(weight[:, :doubled]), torch.float32)
+        self.bias = constant(convolution.bias, torch.float32)
+        self.skip_weight = constant(weight[:, doubled:], torch.float32) if skipped else None
         self.conv2 = block.conv2
 
     def forward(
         self,
         feature_map: torch.Tensor,
-        target_height: int,  # noqa: ARG002 - twice as high, since sides are multiples of the stride
-        target_width: int,  # noqa: ARG002
+        _height: int,
+        _width: int,
         skip_connection: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """(N, C, H, W), and (N, S, 2 H, 2 W) of the encoder, to (N, out, 2 H, 2 W)."""
+        """(N, C, H, W), and (N, S, 2 H, 2 W) of the encoder, to (N, out, 2 H, 2 W).
+
+        Which size is wanted is known: twice as high and wide, since all sides are multiples of
+        the network's stride.
+        """
         last = "relu" if skip_connection is None else "none"
         # One by one: how oneDNN adds up in here depends on how many there are.
         doubled = [self._doubled(one, last) for one in torch.split(feature_map, 1)]
@@ -89,8 +96,3 @@ def _transposed(weight: torch.Tensor) -> torch.Tensor:
     """(O, I, 3, 3) to (I, O, 4, 4), of stride 2 with one pixel of padding."""
     sums = torch.tensor(_SUMS, dtype=torch.float64)
     return torch.einsum("yv,oivw,xw->ioyx", sums, weight.double(), sums).float()
-
-
-def _constant(values: torch.Tensor) -> nn.Parameter:
-    layout = torch.channels_last if values.dim() == 4 else torch.contiguous_format
-    return nn.Parameter(values.detach().contiguous(memory_format=layout), requires_grad=False)
