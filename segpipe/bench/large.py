@@ -48,10 +48,25 @@ DIFFERENT = 64
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """
+    Attributes:
+        model: one that looks at parts.
+        precision: as `RunSpec` takes it.
+        rounds: whose median counts.
+    """
+
+    model: str
+    precision: str
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
 class Cost:
     """Of an image and of the same fields by themselves.
 
     Attributes:
+        precision: that was computed in.
         side: of the image, pixels.
         tile: side of what is looked at at a time, pixels.
         seconds, small_seconds: for each megapixel; the median of the rounds.
@@ -59,6 +74,7 @@ class Cost:
         base, peak: bytes of the process before the image was looked at first, and at most since.
     """
 
+    precision: str
     side: int
     tile: int
     seconds: float
@@ -75,17 +91,15 @@ class Cost:
 
 
 def measure(
-    model: str,
+    question: Question,
     sides: Sequence[int],
     tiles: Sequence[int | None],
-    rounds: int,
     folder: Path,
     observe: Callable[[str], None],
 ) -> list[Cost]:
     """Images of each side in tiles of each side, each in a process of its own.
 
     Args:
-        model: one that looks at parts.
         sides: of images, multiples of `FIELD` that are over the tile budget.
         tiles: None for what suits the model.
         folder: empty; images and stores go there.
@@ -96,13 +110,17 @@ def measure(
         observe(f"an image of {side:,} x {side:,} pixels and {(side // FIELD) ** 2:,} small ones")
         with worker_environment(threads), ProcessPoolExecutor(1, mp_context=spawn) as process:
             place = folder / str(number)
-            costs.append(process.submit(_cost, model, side, tile, rounds, place, threads).result())
+            costs.append(process.submit(_cost, question, side, tile, place, threads).result())
     return costs
 
 
-def _cost(model: str, side: int, tile: int | None, rounds: int, folder: Path, threads: int) -> Cost:
+def _cost(question: Question, side: int, tile: int | None, folder: Path, threads: int) -> Cost:
     found = resolve_model(
-        model, "a benchmark", limits={"max_pixels": side * side - 1}, tiles={"side": tile}
+        question.model,
+        "a benchmark",
+        precision=question.precision,
+        limits={"max_pixels": side * side - 1},
+        tiles={"side": tile},
     )
     segmenter = build(found.spec, found.weights_path, threads)
     assert segmenter.spec.tiles is not None
@@ -118,12 +136,13 @@ def _cost(model: str, side: int, tile: int | None, rounds: int, folder: Path, th
     times: dict[Path, list[float]] = {small: [], large: []}
     objects: dict[Path, int] = {}
     base = resident_bytes()
-    for number in range(rounds):
+    for number in range(question.rounds):
         for place in (small, large):
             began = time.perf_counter()
             objects[place] = _process(place, segmenter, f"round-{number}")
             times[place].append((time.perf_counter() - began) / (side * side / 1e6))
     return Cost(
+        precision=segmenter.spec.precision,
         side=side,
         tile=segmenter.spec.tiles.side,
         seconds=median(times[large]),
@@ -174,10 +193,14 @@ def to_dict(costs: Sequence[Cost], model: str, conditions: Conditions) -> Mappin
 
 def to_text(costs: Sequence[Cost], model: str, conditions: Conditions) -> str:
     """A table for a terminal."""
-    names = "side, tile, objects, in small ones, s/MP, s/MP of small ones, ratio, peak MB, before"
+    names = (
+        "precision, side, tile, objects, in small ones, s/MP, s/MP of small ones, ratio, peak MB,"
+        " before"
+    )
     rows = [tuple(names.split(", "))]
     rows += [
         (
+            one.precision,
             *(f"{n:,}" for n in (one.side, one.tile, one.objects, one.small_objects)),
             *(f"{s:.3f}" for s in (one.seconds, one.small_seconds)),
             f"{one.ratio:.2f}",

@@ -21,12 +21,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from segpipe.errors import SpecError
+from segpipe.segmenters.blockwise import BlockwiseUNet
 from segpipe.segmenters.catalog import ResolvedModel
 from segpipe.segmenters.detector_network import load_detector
 from segpipe.segmenters.frozen import freeze
 from segpipe.segmenters.runtime import torch_compiled
 from segpipe.segmenters.unet import load_unet
-from segpipe.segmenters.upsampling import JOINED_FOR, join_upsampling
+from segpipe.segmenters.upsampling import join_upsampling
 from segpipe.spec import Precision
 
 PRODUCT_SIDE = {"cpu": 2048, "cuda": 8192}
@@ -107,8 +108,9 @@ def as_variant(
             traced = torch.jit.trace(network, planes, check_trace=False)  # type: ignore[no-untyped-call]
             network = torch.jit.freeze(traced)
     if variant == "frozen":
-        if isinstance(network, smp.Unet) and (device, precision) == JOINED_FOR:
-            join_upsampling(network)
+        if isinstance(network, smp.Unet) and device == "cpu":
+            join_upsampling(network, _dtype(precision))
+            network = BlockwiseUNet(network)
         network = freeze(network, _dtype(precision))
     forward: Callable[[Any], Any] = network
     if variant == "compiled":

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from segpipe.cli.options import AsJson
+from segpipe.cli.options import AsJson, Precision
 
 large = typer.Typer(rich_markup_mode=None)
 
@@ -178,6 +178,7 @@ def large_images(
         typer.Option(help="tiles.side; several times. [default: what suits the model]"),
     ] = None,
     model: Annotated[str, typer.Option(help="One that looks at parts.")] = "unet-nuclei",
+    precision: Precision = "auto",
     rounds: Annotated[int, typer.Option(min=1, help="Of which the median counts.")] = 1,
     as_json: AsJson = False,
 ) -> None:
@@ -185,23 +186,21 @@ def large_images(
 
     \b
     segpipe bench large
-    segpipe bench large --side 8192 --tile 1280 --tile 4288
+    segpipe bench large --side 8192 --tile 1280 --tile 4288 --precision fp32
     segpipe bench large --model mask-rcnn-nuclei --side 4096 --rounds 3
     """
     from segpipe.bench import large as costs
     from segpipe.bench.conditions import describe_conditions
-
-    sides = side or [4096, 8192]
     from segpipe.errors import SpecError
 
+    sides = side or [4096, 8192]
     if odd := [one for one in sides if one % costs.FIELD]:
         raise SpecError(f"--side {odd[0]}: a multiple of {costs.FIELD} is needed")
     with tempfile.TemporaryDirectory(prefix="segpipe-bench-") as folder:
         found = costs.measure(
-            model,
+            costs.Question(model, precision, rounds),
             sides,
             tile or [None],
-            rounds,
             Path(folder),
             lambda said: typer.echo(said, err=True),
         )

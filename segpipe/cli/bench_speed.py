@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from segpipe.cli.options import AsJson
+from segpipe.cli.options import AsJson, Precision
 from segpipe.errors import SpecError
 
 speed = typer.Typer(rich_markup_mode=None)
@@ -18,7 +18,6 @@ speed = typer.Typer(rich_markup_mode=None)
 LOOPS = ("loop", "dataloader", "ray")
 
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16.")]
 Size = Annotated[str, typer.Option(help="HxW of generated images, pixels.")]
 
 

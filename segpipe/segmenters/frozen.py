@@ -114,8 +114,7 @@ def _activation(module: nn.Module) -> tuple[str, list[float]]:
 class Convolution(nn.Module):
     """A convolution and the activation after it, by oneDNN.
 
-    (N, C, H, W) of any float type, to `dtype`; channels_last in memory. What multiplies bfloat16
-    adds up in float32, and rounds at the end: where the processor cannot, the same is done by hand.
+    (N, C, H, W) of any float type, to `dtype`; channels_last in memory.
 
     Args:
         convolution: zero padded, as much on both sides, or as TensorFlow's "same", which is taken
@@ -132,10 +131,9 @@ class Convolution(nn.Module):
         if isinstance(convolution, Conv2dSame):
             weight, padding = _evenly_padded(convolution)
         assert not isinstance(padding, str)
-        self._dtype = dtype
-        self._computed_in = dtype if _is_computed(dtype) else torch.float32
-        self.weight = self._rounded(weight)
-        self.bias = None if convolution.bias is None else self._rounded(convolution.bias)
+        self._arithmetic = arithmetic = Arithmetic(dtype)
+        self.weight = arithmetic.constant(weight)
+        self.bias = None if convolution.bias is None else arithmetic.constant(convolution.bias)
         self._geometry: tuple[Any, ...] = (
             list(padding),
             list(convolution.stride),
@@ -145,14 +143,38 @@ class Convolution(nn.Module):
         self._activation = activation
 
     def forward(self, planes: torch.Tensor) -> torch.Tensor:
-        planes = planes.to(self._dtype, memory_format=torch.channels_last).to(self._computed_in)
         answer: torch.Tensor = torch.ops.mkldnn._convolution_pointwise(
-            planes, self.weight, self.bias, *self._geometry, *self._activation, ""
-        )
-        return answer.to(self._dtype)
+            self._arithmetic.enter(planes),
+            self.weight, self.bias, *self._geometry, *self._activation, "",
+        )  # fmt: skip
+        return self._arithmetic.leave(answer)
 
-    def _rounded(self, values: torch.Tensor) -> nn.Parameter:
+
+class Arithmetic:
+    """What layers take and give, and what they compute in.
+
+    Products of bfloat16 are added up in float32, and the sum is rounded. Where oneDNN has nothing
+    of that kind for this processor, numbers are rounded here, and all is computed in float32.
+
+    Args:
+        dtype: that is taken and given, and in which weights are.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self._dtype = dtype
+        self._computed_in = dtype if _is_computed(dtype) else torch.float32
+
+    def constant(self, values: torch.Tensor) -> nn.Parameter:
+        """Weights, or a bias."""
         return constant(values.to(self._dtype), self._computed_in)
+
+    def enter(self, planes: torch.Tensor) -> torch.Tensor:
+        """Of any float type, in any layout."""
+        return planes.to(self._dtype, memory_format=torch.channels_last).to(self._computed_in)
+
+    def leave(self, answer: torch.Tensor) -> torch.Tensor:
+        """What was computed."""
+        return answer.to(self._dtype)
 
 
 def _is_computed(dtype: torch.dtype) -> bool:

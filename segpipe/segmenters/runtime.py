@@ -25,7 +25,7 @@ def by_backend(network: torch.nn.Module, spec: SegmentSpec) -> PlanesToMaps:
         case "torch":
             return deploy(network, spec)
         case "compiled":
-            return torch_compiled(network.to(spec.device), _dtype(spec))
+            return torch_compiled(network.to(spec.device), dtype_of(spec))
         case "openvino":
             from segpipe.segmenters.openvino_network import compile_network
 
@@ -38,7 +38,7 @@ def deploy(network: Network, spec: SegmentSpec) -> Network:
     Args:
         network: fp32, on the CPU, in eval mode; it is changed.
     """
-    return freeze(network.to(spec.device).to(memory_format=torch.channels_last), _dtype(spec))
+    return freeze(network.to(spec.device).to(memory_format=torch.channels_last), dtype_of(spec))
 
 
 def torch_compiled(network: torch.nn.Module, dtype: torch.dtype) -> PlanesToMaps:
@@ -54,5 +54,6 @@ def torch_compiled(network: torch.nn.Module, dtype: torch.dtype) -> PlanesToMaps
     return lambda planes: run(planes.to(dtype))
 
 
-def _dtype(spec: SegmentSpec) -> torch.dtype:
+def dtype_of(spec: SegmentSpec) -> torch.dtype:
+    """What layers take and give in its precision."""
     return torch.bfloat16 if spec.precision == "bf16" else torch.float32

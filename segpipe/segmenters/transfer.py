@@ -21,7 +21,7 @@ def to_device(batch: Sequence[Scalable], device: torch.device) -> torch.Tensor:
     gain = _send(_per_channel([one.gain for one in batch]), device)
     offset = _send(_per_channel([one.offset for one in batch]), device)
     # (N, H, W, C) is channels_last already; grey is repeated by the product.
-    planes = pixels.permute(0, 3, 1, 2).float() * gain + offset
+    planes = (pixels.permute(0, 3, 1, 2).float() * gain).add_(offset)
     return planes.contiguous(memory_format=torch.channels_last)
 
 

@@ -15,6 +15,7 @@ from torch.nn import functional
 from segpipe.errors import WeightsError
 from segpipe.records import DecodedImage, Header, Segmentation
 from segpipe.segmenters.base import Areas, Footprint, View
+from segpipe.segmenters.blockwise import BlockwiseUNet
 from segpipe.segmenters.devices import device_memory, inference
 from segpipe.segmenters.magnification import (
     choose_magnification,
@@ -29,7 +30,7 @@ from segpipe.segmenters.preprocess import (
     to_scalable,
 )
 from segpipe.segmenters.quantisation import quantise, split_ranges
-from segpipe.segmenters.runtime import by_backend
+from segpipe.segmenters.runtime import by_backend, dtype_of
 from segpipe.segmenters.splitting import (
     Confidence,
     Semantic,
@@ -46,7 +47,7 @@ from segpipe.segmenters.unet_network import (
     build_unet,
     parse_architecture,
 )
-from segpipe.segmenters.upsampling import JOINED_FOR, join_upsampling
+from segpipe.segmenters.upsampling import join_upsampling
 from segpipe.segmenters.weights import fill, load_tensors
 from segpipe.spec import ModelSpec, SegmentSpec, UNetOptions
 
@@ -93,8 +94,9 @@ class UNetSegmenter:
         self.scaling = self._preprocess.scaling
         self.min_area = self._options.min_area
         network = load_unet(spec.model.architecture, weights, spec.precision == "int8")
-        if spec.backend == "torch" and (spec.device, spec.precision) == JOINED_FOR:
-            join_upsampling(network)
+        if (spec.backend, spec.device) == ("torch", "cpu"):
+            join_upsampling(network, dtype_of(spec))
+            network = BlockwiseUNet(network)
         self.network = by_backend(network, spec)
 
     def footprint(self, header: Header) -> Footprint:
@@ -113,8 +115,9 @@ class UNetSegmenter:
         forward = planes + maps
         if self.spec.device == "cpu":
             # OpenVINO keeps the buffers of earlier shapes: 150 to 480 bytes a pixel were measured.
-            precision = self.spec.precision if self.spec.backend == "torch" else "fp32"
-            forward += activation_bytes(self._architecture, looked_at, precision)
+            by_torch = self.spec.backend == "torch"
+            precision = self.spec.precision if by_torch else "fp32"
+            forward += activation_bytes(self._architecture, looked_at, precision, by_torch)
         return Footprint(
             waiting=max(planes, maps),
             prepare=PREPARE_BYTES * pixels,
@@ -159,7 +162,7 @@ class UNetSegmenter:
 
     def _probabilities(self, logits: torch.Tensor) -> list[Maps]:
         instances = self.spec.model.task == "instances"
-        maps = logits.float().sigmoid() if instances else logits.float().softmax(1)
+        maps = logits.sigmoid_() if instances else logits.softmax(1)
         return list(to_host(maps))
 
     def _second_look(self, planes: torch.Tensor, first: Maps, image: Scalable) -> Maps | Objects:

@@ -5,7 +5,7 @@ weights. These meet four pixels that differ, not nine: so a transposed convoluti
 weights are sums of those, gives the same with 4/9 of the products, and the doubled image never is
 in memory (Shi et al., "Is the deconvolution layer the same as a convolutional layer?", 2016).
 
-For CPUs, in fp32; `freeze` does the rest. `segpipe bench forward` measures it.
+For CPUs; `freeze` does the rest. `segpipe bench forward` measures it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,7 @@ import torch
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoderBlock
 from torch import nn
 
-from segpipe.segmenters.frozen import constant, fold
-
-JOINED_FOR = ("cpu", "fp32")
-"""Device and precision for which it was measured."""
+from segpipe.segmenters.frozen import Arithmetic, fold
 
 _SUMS = ((0, 0, 1), (0, 1, 1), (1, 1, 0), (1, 0, 0))
 """Along one axis: which of the three weights add up in each of the four."""
@@ -26,16 +23,19 @@ _SUMS = ((0, 0, 1), (0, 1, 1), (1, 1, 0), (1, 0, 0))
 _ONCE, _TWICE = [1, 1], [2, 2]
 
 
-def join_upsampling(network: smp.Unet) -> None:
+def join_upsampling(network: smp.Unet, dtype: torch.dtype) -> None:
     """Rewrite the decoder of a U-Net in eval mode in place; it cannot be trained any more.
 
     Args:
         network: fp32, on the CPU; of `build_unet`.
+        dtype: as of `freeze`.
     """
     fold(network)
     skipped = [*network.encoder.out_channels[-2:0:-1], 0]
-    blocks = network.decoder.blocks
-    network.decoder.blocks = nn.ModuleList(map(JoinedBlock, blocks, skipped))
+    network.decoder.blocks = nn.ModuleList(
+        JoinedBlock(block, channels, dtype)
+        for block, channels in zip(network.decoder.blocks, skipped, strict=True)
+    )
 
 
 class JoinedBlock(nn.Module):
@@ -44,9 +44,10 @@ class JoinedBlock(nn.Module):
     Args:
         block: which doubles by repeating pixels; its normalisation is folded.
         skipped: channels that come from the encoder; 0 for none.
+        dtype: of what it takes and gives.
     """
 
-    def __init__(self, block: UnetDecoderBlock, skipped: int) -> None:
+    def __init__(self, block: UnetDecoderBlock, skipped: int, dtype: torch.dtype) -> None:
         super().__init__()
         convolution, norm, activation = block.conv1
         assert isinstance(convolution, nn.Conv2d)
@@ -56,9 +57,10 @@ class JoinedBlock(nn.Module):
         assert block.interpolation_mode == "nearest"
         weight = convolution.weight.detach()
         doubled = weight.shape[1] - skipped
-        self.weight = constant(_transposed(weight[:, :doubled]), torch.float32)
-        self.bias = constant(convolution.bias, torch.float32)
-        self.skip_weight = constant(weight[:, doubled:], torch.float32) if skipped else None
+        self._arithmetic = arithmetic = Arithmetic(dtype)
+        self.weight = arithmetic.constant(_transposed(weight[:, :doubled]))
+        self.bias = arithmetic.constant(convolution.bias)
+        self.skip_weight = arithmetic.constant(weight[:, doubled:]) if skipped else None
         self.conv2 = block.conv2
 
     def forward(
@@ -75,14 +77,15 @@ class JoinedBlock(nn.Module):
         """
         last = "relu" if skip_connection is None else "none"
         # One by one: how oneDNN adds up in here depends on how many there are.
+        feature_map = self._arithmetic.enter(feature_map)
         doubled = [self._doubled(one, last) for one in torch.split(feature_map, 1)]
         found = doubled[0] if len(doubled) == 1 else torch.cat(doubled)
         if skip_connection is not None:
             found = torch.ops.mkldnn._convolution_pointwise_.binary(
-                found, skip_connection, self.skip_weight, None,
+                found, self._arithmetic.enter(skip_connection), self.skip_weight, None,
                 _ONCE, _ONCE, _ONCE, 1, "add", 1.0, "relu", [], "",
             )  # fmt: skip
-        second: torch.Tensor = self.conv2(found)
+        second: torch.Tensor = self.conv2(self._arithmetic.leave(found))
         return second
 
     def _doubled(self, planes: torch.Tensor, activation: str) -> torch.Tensor:

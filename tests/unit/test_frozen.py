@@ -6,12 +6,15 @@ import copy
 from collections.abc import Callable, Mapping
 
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 from torchvision.models import detection
 from torchvision.ops import FrozenBatchNorm2d
 
+from segpipe.segmenters import blockwise
 from segpipe.segmenters import frozen as frozen_networks
+from segpipe.segmenters.blockwise import BlockwiseUNet
 from segpipe.segmenters.frozen import freeze
 from segpipe.segmenters.light_backbone import LightPyramid
 from segpipe.segmenters.unet_network import build_unet
@@ -51,10 +54,22 @@ def answers(network: nn.Module, planes: torch.Tensor) -> list[torch.Tensor]:
     return list(found.values()) if isinstance(found, Mapping) else [found]
 
 
-def without_upsampling(network: nn.Module) -> nn.Module:
-    join_upsampling(network)
-    return freeze(network, torch.float32)
+def frozen_copy(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+    return freeze(copy.deepcopy(network), dtype)
 
+
+def for_cpus(unet: nn.Module, dtype: torch.dtype) -> nn.Module:
+    network = copy.deepcopy(unet)
+    assert isinstance(network, smp.Unet)
+    join_upsampling(network, dtype)
+    return freeze(BlockwiseUNet(network), dtype)
+
+
+EACH_TYPE = pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 3e-5), (torch.bfloat16, 0.1)], ids=str
+)
+BLOCKS = pytest.mark.parametrize("block", [64, 1024])
+"""Their side: of several, and of one that holds all of the image."""
 
 U_NETS = [name for name in NETWORKS if name.startswith("U-Net")]
 
@@ -71,20 +86,18 @@ def network(request: pytest.FixtureRequest) -> nn.Module:
     return stirred(NETWORKS[request.param]())
 
 
-@pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)], ids=str
-)
+@EACH_TYPE
 def test_a_frozen_network_answers_the_same(
     network: nn.Module, dtype: torch.dtype, tolerance: float
 ) -> None:
     planes = torch.randn(2, 3, 64, 96)
-    frozen = freeze(copy.deepcopy(network), dtype)
+    frozen = frozen_copy(network, dtype)
     for expected, found in zip(answers(network, planes), answers(frozen, planes), strict=True):
         assert (found - expected).norm() <= tolerance * expected.norm()
 
 
 def test_nothing_is_left_to_normalise(network: nn.Module) -> None:
-    frozen = freeze(copy.deepcopy(network), torch.float32)
+    frozen = frozen_copy(network, torch.float32)
     left = [m for m in frozen.modules() if isinstance(m, nn.BatchNorm2d | FrozenBatchNorm2d)]
     assert left == []
 
@@ -92,7 +105,7 @@ def test_nothing_is_left_to_normalise(network: nn.Module) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_batch_mates_change_no_bit(network: nn.Module, dtype: torch.dtype) -> None:
     planes = torch.randn(5, 3, 64, 64)
-    frozen = freeze(copy.deepcopy(network), dtype)
+    frozen = frozen_copy(network, dtype)
     together = answers(frozen, planes)
     for index in range(len(planes)):
         alone = answers(frozen, planes[index : index + 1])
@@ -100,19 +113,38 @@ def test_batch_mates_change_no_bit(network: nn.Module, dtype: torch.dtype) -> No
             assert torch.equal(mine[0], all_of_them[index])
 
 
-def test_joined_upsampling_answers_the_same(unet: nn.Module) -> None:
-    planes = torch.randn(2, 3, 64, 96)
+@BLOCKS
+@EACH_TYPE
+def test_a_unet_for_cpus_answers_the_same(
+    unet: nn.Module,
+    dtype: torch.dtype,
+    tolerance: float,
+    block: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(blockwise, "BLOCK", block)
+    planes = torch.randn(2, 3, 224, 352)
     (expected,) = answers(unet, planes)
-    (found,) = answers(without_upsampling(copy.deepcopy(unet)), planes)
-    assert (found - expected).norm() <= 1e-5 * expected.norm()
+    (found,) = answers(for_cpus(unet, dtype), planes)
+    assert (found - expected).norm() <= tolerance * expected.norm()
 
 
-def test_joined_upsampling_changes_no_bit_by_batch_mates(unet: nn.Module) -> None:
-    planes = torch.randn(5, 3, 64, 64)
-    joined = without_upsampling(copy.deepcopy(unet))
-    (together,) = answers(joined, planes)
+@BLOCKS
+@EACH_TYPE
+def test_a_unet_for_cpus_gives_the_same_bits_whatever_batch_mates_are(
+    unet: nn.Module,
+    dtype: torch.dtype,
+    tolerance: float,
+    block: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    del tolerance
+    monkeypatch.setattr(blockwise, "BLOCK", block)
+    planes = torch.randn(5, 3, 96, 64)
+    network = for_cpus(unet, dtype)
+    (together,) = answers(network, planes)
     for index in range(len(planes)):
-        (alone,) = answers(joined, planes[index : index + 1])
+        (alone,) = answers(network, planes[index : index + 1])
         assert torch.equal(alone[0], together[index])
 
 
@@ -120,9 +152,10 @@ def test_bfloat16_is_the_same_without_its_instructions(
     network: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planes = torch.randn(1, 3, 64, 96)
-    native = answers(freeze(copy.deepcopy(network), torch.bfloat16), planes)
+    made = for_cpus if isinstance(network, smp.Unet) else frozen_copy
+    native = answers(made(network, torch.bfloat16), planes)
     monkeypatch.setattr(frozen_networks, "_is_computed", lambda dtype: dtype == torch.float32)
-    by_hand = answers(freeze(copy.deepcopy(network), torch.bfloat16), planes)
+    by_hand = answers(made(network, torch.bfloat16), planes)
     for expected, found in zip(native, by_hand, strict=True):
         assert found.dtype == expected.dtype
         assert (found - expected).norm() <= 0.02 * expected.norm()
