@@ -39,8 +39,8 @@ ALLOCATOR = {
     # Dask has glibc return freed memory at once, which networks then page in again for every
     # layer: a forward pass takes 2.5 times as long (U-Net, 512x512, two cores). Kept for each
     # thread it would be too much (peak of a chunk beside the model: 1.5 GB, with one arena for
-    # all threads 0.9; U-Net, 1024x1024). So would the tensors of a large tile (3.1 GB at the peak
-    # instead of 2.4; U-Net, 2240x2240): these are returned, and paged in 2 MB at a time, by torch
+    # all threads 0.9; U-Net, 1024x1024). So would the tensors of a large tile (3.8 GB at the peak
+    # instead of 3.0; U-Net, 3264x3264): these are returned, and paged in 2 MB at a time, by torch
     # itself; 4 kB at a time that takes 1.5 times as long as computing with what is kept.
     "MALLOC_TRIM_THRESHOLD_": 1 << 30,
     "MALLOC_MMAP_THRESHOLD_": 64 << 20,
