@@ -21,13 +21,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from segpipe.errors import SpecError
-from segpipe.segmenters.blockwise import BlockwiseUNet
+from segpipe.segmenters.blockwise import for_cpus
 from segpipe.segmenters.catalog import ResolvedModel
 from segpipe.segmenters.detector_network import load_detector
 from segpipe.segmenters.frozen import freeze
 from segpipe.segmenters.runtime import torch_compiled
 from segpipe.segmenters.unet import load_unet
-from segpipe.segmenters.upsampling import join_upsampling
 from segpipe.spec import Precision
 
 PRODUCT_SIDE = {"cpu": 2048, "cuda": 8192}
@@ -109,8 +108,7 @@ def as_variant(
             network = torch.jit.freeze(traced)
     if variant == "frozen":
         if isinstance(network, smp.Unet) and device == "cpu":
-            join_upsampling(network, _dtype(precision))
-            network = BlockwiseUNet(network)
+            network = for_cpus(network, _dtype(precision))
         network = freeze(network, _dtype(precision))
     forward: Callable[[Any], Any] = network
     if variant == "compiled":

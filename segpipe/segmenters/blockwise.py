@@ -22,6 +22,7 @@ from torch import nn
 
 from segpipe.geometry import Box
 from segpipe.planning.tiles import Tiling, plan_tiles
+from segpipe.segmenters.upsampling import join_upsampling
 
 BLOCK = 1024
 """Side of the largest block, pixels of the image; smaller images are one."""
@@ -46,6 +47,17 @@ class _Encoder(NamedTuple):
 _DECODER_REACH = 2
 """Of the third block of the decoder, and of the last two with the head, in pixels of what they
 take."""
+
+
+def for_cpus(network: smp.Unet, dtype: torch.dtype) -> BlockwiseUNet:
+    """A U-Net in eval mode as CPUs run it; `freeze` does the rest.
+
+    Args:
+        network: of `build_unet`, fp32; it is changed.
+        dtype: as of `freeze`.
+    """
+    join_upsampling(network, dtype)
+    return BlockwiseUNet(network)
 
 
 class BlockwiseUNet(nn.Module):

@@ -15,7 +15,7 @@ from torch.nn import functional
 from segpipe.errors import WeightsError
 from segpipe.records import DecodedImage, Header, Segmentation
 from segpipe.segmenters.base import Areas, Footprint, View
-from segpipe.segmenters.blockwise import BlockwiseUNet
+from segpipe.segmenters.blockwise import for_cpus
 from segpipe.segmenters.devices import device_memory, inference
 from segpipe.segmenters.magnification import (
     choose_magnification,
@@ -47,7 +47,6 @@ from segpipe.segmenters.unet_network import (
     build_unet,
     parse_architecture,
 )
-from segpipe.segmenters.upsampling import join_upsampling
 from segpipe.segmenters.weights import fill, load_tensors
 from segpipe.spec import ModelSpec, SegmentSpec, UNetOptions
 
@@ -95,8 +94,7 @@ class UNetSegmenter:
         self.min_area = self._options.min_area
         network = load_unet(spec.model.architecture, weights, spec.precision == "int8")
         if (spec.backend, spec.device) == ("torch", "cpu"):
-            join_upsampling(network, dtype_of(spec))
-            network = BlockwiseUNet(network)
+            network = for_cpus(network, dtype_of(spec))
         self.network = by_backend(network, spec)
 
     def footprint(self, header: Header) -> Footprint:

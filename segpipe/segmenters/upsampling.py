@@ -76,8 +76,8 @@ class JoinedBlock(nn.Module):
         the network's stride.
         """
         last = "relu" if skip_connection is None else "none"
-        # One by one: how oneDNN adds up in here depends on how many there are.
         feature_map = self._arithmetic.enter(feature_map)
+        # One by one: how oneDNN adds up in here depends on how many there are.
         doubled = [self._doubled(one, last) for one in torch.split(feature_map, 1)]
         found = doubled[0] if len(doubled) == 1 else torch.cat(doubled)
         if skip_connection is not None:

@@ -14,11 +14,10 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from segpipe.segmenters import blockwise
 from segpipe.segmenters import frozen as frozen_networks
-from segpipe.segmenters.blockwise import BlockwiseUNet
+from segpipe.segmenters.blockwise import for_cpus
 from segpipe.segmenters.frozen import freeze
 from segpipe.segmenters.light_backbone import LightPyramid
 from segpipe.segmenters.unet_network import build_unet
-from segpipe.segmenters.upsampling import join_upsampling
 
 DECODER = [32, 16, 16, 8, 8]
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
@@ -58,11 +57,10 @@ def frozen_copy(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     return freeze(copy.deepcopy(network), dtype)
 
 
-def for_cpus(unet: nn.Module, dtype: torch.dtype) -> nn.Module:
+def as_on_cpus(unet: nn.Module, dtype: torch.dtype) -> nn.Module:
     network = copy.deepcopy(unet)
     assert isinstance(network, smp.Unet)
-    join_upsampling(network, dtype)
-    return freeze(BlockwiseUNet(network), dtype)
+    return freeze(for_cpus(network, dtype), dtype)
 
 
 EACH_TYPE = pytest.mark.parametrize(
@@ -125,7 +123,7 @@ def test_a_unet_for_cpus_answers_the_same(
     monkeypatch.setattr(blockwise, "BLOCK", block)
     planes = torch.randn(2, 3, 224, 352)
     (expected,) = answers(unet, planes)
-    (found,) = answers(for_cpus(unet, dtype), planes)
+    (found,) = answers(as_on_cpus(unet, dtype), planes)
     assert (found - expected).norm() <= tolerance * expected.norm()
 
 
@@ -141,7 +139,7 @@ def test_a_unet_for_cpus_gives_the_same_bits_whatever_batch_mates_are(
     del tolerance
     monkeypatch.setattr(blockwise, "BLOCK", block)
     planes = torch.randn(5, 3, 96, 64)
-    network = for_cpus(unet, dtype)
+    network = as_on_cpus(unet, dtype)
     (together,) = answers(network, planes)
     for index in range(len(planes)):
         (alone,) = answers(network, planes[index : index + 1])
@@ -152,7 +150,7 @@ def test_bfloat16_is_the_same_without_its_instructions(
     network: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planes = torch.randn(1, 3, 64, 96)
-    made = for_cpus if isinstance(network, smp.Unet) else frozen_copy
+    made = as_on_cpus if isinstance(network, smp.Unet) else frozen_copy
     native = answers(made(network, torch.bfloat16), planes)
     monkeypatch.setattr(frozen_networks, "_is_computed", lambda dtype: dtype == torch.float32)
     by_hand = answers(made(network, torch.bfloat16), planes)
