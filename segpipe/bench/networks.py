@@ -27,6 +27,7 @@ from segpipe.segmenters.detector_network import load_detector
 from segpipe.segmenters.frozen import freeze
 from segpipe.segmenters.runtime import torch_compiled
 from segpipe.segmenters.unet import load_unet
+from segpipe.segmenters.unet_network import build_unet
 from segpipe.spec import Precision
 
 PRODUCT_SIDE = {"cpu": 2048, "cuda": 8192}
@@ -63,8 +64,8 @@ def load_network(model: ResolvedModel | None) -> torch.nn.Module:
         SpecError: a model that is no U-Net or detector.
     """
     if model is None:
-        unet: torch.nn.Module = smp.Unet("resnet34", encoder_weights=None, classes=3).eval()
-        return unet
+        unet = build_unet({"encoder": "resnet34", "outputs": 3}).eval()
+        return unet.to(memory_format=torch.contiguous_format)
     spec, weights = model.spec, model.weights_path
     if weights is not None and spec.model.kind == "unet":
         return load_unet(spec.model.architecture, weights).to(memory_format=torch.contiguous_format)
