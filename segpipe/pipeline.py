@@ -257,6 +257,7 @@ def _put_together(entry: Entry, job: _Job, tables: ChunkTables) -> Sequence[Mapp
     about = About(entry.header, found.overview.sha256, found.overview.n_nonfinite)
     decode, forward, finish = found.seconds
     seconds = decode, forward, finish + finishing.seconds
+    masks.georeference = found.georeference
     tables.add_large(entry.ref, about, found, found.measures, masks, seconds)
     return found.stages
 

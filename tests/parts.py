@@ -104,9 +104,10 @@ def chunk_in(folder: Path, segmenter: Any) -> Chunk:
     return Chunk(segmenter.spec.spec_id, tuple(list_collection(str(folder / "images"))))
 
 
-def keep(folder: Path, pixels: np.ndarray, name: str = "one.tif") -> None:
+def keep(folder: Path, pixels: np.ndarray, name: str = "one.tif", **options: Any) -> None:
     (folder / "images").mkdir(exist_ok=True)
-    tifffile.imwrite(folder / "images" / name, pixels.squeeze(2), tile=(64, 64), compression="zlib")
+    options = {"tile": (64, 64), "compression": "zlib", **options}
+    tifffile.imwrite(folder / "images" / name, pixels.squeeze(2), **options)
 
 
 def through_store(segmenter: Any, image: DecodedImage) -> Segmentation:

@@ -111,18 +111,21 @@ def ome_tiff(path: Path, **options: object) -> np.ndarray:
     return data
 
 
+_KEYS = (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32633)
+GEO_TAGS = [
+    (33550, "d", 3, (10.0, 10.0, 0.0), True),
+    (33922, "d", 6, (0.0, 0.0, 0.0, 500_000.0, 5_000_000.0, 0.0), True),
+    (34735, "H", len(_KEYS), _KEYS, True),
+    (42113, "s", 0, "0", True),
+]
+"""EPSG:32633, 10 m to a pixel."""
+
+
 def geo_tiff(path: Path) -> np.ndarray:
-    """A GeoTIFF in EPSG:32633, 10 m to a pixel, with two overviews behind it."""
-    keys = (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32633)
-    tags = [
-        (33550, "d", 3, (10.0, 10.0, 0.0), True),
-        (33922, "d", 6, (0.0, 0.0, 0.0, 500_000.0, 5_000_000.0, 0.0), True),
-        (34735, "H", len(keys), keys, True),
-        (42113, "s", 0, "0", True),
-    ]
+    """A GeoTIFF with two overviews behind it."""
     options = {"photometric": "rgb", "tile": (16, 16), "compression": "deflate", "metadata": None}
     with tifffile.TiffWriter(path) as writer:
-        writer.write(rgb(), extratags=tags, **options)
+        writer.write(rgb(), extratags=GEO_TAGS, **options)
         for step in (2, 4):
             writer.write(rgb()[::step, ::step], subfiletype=1, **options)
     return rgb()

@@ -55,7 +55,7 @@ def export_fiftyone(
         SpecError: a file cannot be written.
     """
     naming = Naming(ok_images(snapshot))
-    copies = ImageCopies(out, with_images)
+    copies = ImageCopies(snapshot, out, with_images)
 
     def place(row: Json) -> str:
         data = PurePosixPath("data")

@@ -12,7 +12,7 @@ from segpipe.export.tiled_tiff import write_tiled
 from segpipe.geometry import Box
 from segpipe.records import Pixels
 from segpipe.report.source import Source, open_source
-from segpipe.store.snapshot import Row, is_large
+from segpipe.store.snapshot import Row, Snapshot, is_large
 
 
 class ImageCopies:
@@ -22,8 +22,9 @@ class ImageCopies:
         absent: path of an image -> why its pixels could not be written.
     """
 
-    def __init__(self, out: Path, wanted: bool) -> None:
+    def __init__(self, snapshot: Snapshot, out: Path, wanted: bool) -> None:
         """`wanted` is whether pixels are written at all."""
+        self._snapshot = snapshot
         self._out = out
         self._wanted = wanted
         self.absent: dict[str, str] = {}
@@ -61,6 +62,7 @@ class ImageCopies:
             return source.read(box) if colours else source.read(box)[:, :, 0]
 
         shape = (*source.shape, 3) if colours else source.shape
-        about = {"shape": shape, "dtype": image["dtype"], "read": read, "compression": "zlib"}
-        write_below(self._out, path, partial(write_tiled, **about))
+        place = self._snapshot.georeference(image)
+        about = {"shape": shape, "dtype": image["dtype"], "read": read, "georeference": place}
+        write_below(self._out, path, partial(write_tiled, compression="zlib", **about))
         return path

@@ -64,13 +64,20 @@ def _write_small(snapshot: Snapshot, row: Row, out: Path, naming: Naming) -> Pur
 def _write_large(snapshot: Snapshot, row: Row, out: Path, naming: Naming) -> PurePosixPath:
     shape = row["height"], row["width"]
     relative = naming.path_of(row, ".tif")
+    place = snapshot.georeference(row)
     for path, dtype, mask in (
         (relative, np.uint32, snapshot.label_image),
         (naming.path_of(row, f"{CLASSES}.tif"), np.uint8, snapshot.semantic),
     ):
         if dtype is np.uint32 or row["semantic_array"]:
-            read = cast("Read", partial(mask, row))
-            write = partial(write_tiled, shape=shape, dtype=dtype, read=read, compression="zlib")
+            write = partial(
+                write_tiled,
+                shape=shape,
+                dtype=dtype,
+                read=cast("Read", partial(mask, row)),
+                compression="zlib",
+                georeference=place,
+            )
             write_below(out, path, write)
     return relative
 

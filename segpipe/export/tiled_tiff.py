@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -17,11 +17,19 @@ SIDE = 1024
 _MOST_BYTES = 2 << 30
 """Of pixels before compression, for which offsets of 32 bits are enough whatever happens."""
 
+_GEO_TAGS = {33550: "d", 33922: "d", 34264: "d", 34735: "H", 34736: "d", 34737: "s"}
+"""Of GeoTIFF (OGC 19-008r4), those that place an image, and the types of their values."""
+
 Read = Callable[[Box], npt.NDArray[Any]]
 
 
 def write_tiled(
-    file: BinaryIO, shape: tuple[int, ...], dtype: npt.DTypeLike, read: Read, compression: str
+    file: BinaryIO,
+    shape: tuple[int, ...],
+    dtype: npt.DTypeLike,
+    read: Read,
+    compression: str,
+    georeference: Mapping[str, Any] | None,
 ) -> None:
     """Write a plane tile by tile; as BigTIFF where its pixels are more than 2 GB.
 
@@ -29,6 +37,7 @@ def write_tiled(
         shape: (H, W), or (H, W, 3) of colours.
         read: gives the part of the plane in a box, (h, w) or (h, w, 3).
         compression: `zlib`, which every program reads, or another one of tifffile's.
+        georeference: as `Snapshot.georeference` gives it: the file is a GeoTIFF then.
     """
     kind = np.dtype(dtype)
     tifffile.imwrite(
@@ -39,8 +48,16 @@ def write_tiled(
         tile=(SIDE, SIDE),
         compression=compression,
         photometric="rgb" if len(shape) == 3 else "minisblack",
+        extratags=list(_geo_tags(georeference)) if georeference else (),
         bigtiff=int(np.prod(shape, dtype=np.int64)) * kind.itemsize > _MOST_BYTES,
     )
+
+
+def _geo_tags(georeference: Mapping[str, Any]) -> Iterator[tuple[int, str, int, Any, bool]]:
+    for code, kind in _GEO_TAGS.items():
+        values = georeference["tags"].get(str(code))
+        if values is not None:
+            yield code, kind, 0 if kind == "s" else len(values), values, True
 
 
 def _tiles(shape: tuple[int, ...], dtype: np.dtype[Any], read: Read) -> Iterator[npt.NDArray[Any]]:

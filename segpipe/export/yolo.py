@@ -31,7 +31,7 @@ def export_yolo(
         SpecError: a file cannot be written.
     """
     naming = Naming(ok_images(snapshot))
-    copies = ImageCopies(out, with_images)
+    copies = ImageCopies(snapshot, out, with_images)
     categories = Categories(first=0)
     images = objects = 0
     for row in each_image(snapshot, observe):

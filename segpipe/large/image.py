@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from segpipe.errors import InputError, Reason
 from segpipe.geometry import Box
@@ -20,6 +21,12 @@ class LargeImage:
     ref: ImageRef
     header: Header
     source: RegionSource
+
+    @property
+    def georeference(self) -> dict[str, Any] | None:
+        """Where on Earth it lies, plain JSON."""
+        found = self.source.georeference
+        return None if found is None else found.to_dict()
 
     def part(self, box: Box) -> DecodedImage:
         """A region as an image of its own.

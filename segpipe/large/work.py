@@ -60,6 +60,7 @@ class LargeResult:
 
     Attributes:
         seconds: of all its parts.
+        georeference: of the image, plain JSON; None where it has none.
         stages: stage -> seconds that other workers or earlier runs spent on it, see `clock`.
     """
 
@@ -72,6 +73,7 @@ class LargeResult:
     measures: Mapping[str, Any]
     overview: Overview
     seconds: Seconds
+    georeference: Mapping[str, Any] | None
     stages: list[Mapping[str, float]]
 
 
@@ -164,6 +166,7 @@ class LargeWork:
             projected.measures,
             overview,
             _seconds(stages.values()),
+            self.image.georeference,
             [overview.stages, *stages.values()],
         )
 

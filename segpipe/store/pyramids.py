@@ -44,6 +44,7 @@ class PyramidWriter:
 
     Attributes:
         group: folder that holds them, relative to the store.
+        georeference: of the image, plain JSON (docs/format.md); None where it has none.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class PyramidWriter:
         """
         self._files = files
         self.group = group
+        self.georeference: Mapping[str, Any] | None = None
         self._written: dict[str, StoredFile] = {}
         self._pyramids = {name: _Pyramid(shape, dtype) for name, dtype in dtypes.items()}
 
@@ -95,7 +97,8 @@ class PyramidWriter:
 
     def _metadata(self) -> dict[str, Buffer]:
         memory: dict[str, Buffer] = {}
-        root = zarr.create_group(MemoryStore(memory), zarr_format=3)
+        described = {"georeference": self.georeference} if self.georeference else {}
+        root = zarr.create_group(MemoryStore(memory), zarr_format=3, attributes=described)
         for name, pyramid in self._pyramids.items():
             group = root.create_group(name)
             group.attrs["ome"] = {

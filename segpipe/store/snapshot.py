@@ -7,7 +7,7 @@ import functools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -268,6 +268,18 @@ class Snapshot:
         if not image["semantic_array"]:
             return None
         return self._mask(image, "semantic_array", part, level)
+
+    def georeference(self, image: Row) -> dict[str, Any] | None:
+        """Where on Earth a large image lies: `affine`, `epsg` and `tags`, see docs/format.md.
+
+        Args:
+            image: an `ok` row with `is_large`.
+        """
+        import zarr
+
+        masks = image["mask_array"].removesuffix("/label_image/0")
+        group = zarr.open_group(self.files.zarr(masks), mode="r", zarr_format=3)
+        return cast("dict[str, Any] | None", group.attrs.get("georeference"))
 
     def _mask(
         self, image: Row, column: str, part: Box | None, level: int

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import obstore
@@ -23,6 +24,7 @@ from segpipe.geometry import Box
 from segpipe.readers import Reader, list_collection
 from segpipe.readers.names import split_object_uri
 from segpipe.readers.regions import RegionLimits, RegionSource, open_regions
+from segpipe.readers.regions.georeference import georeference
 from segpipe.spec import Limits
 from tests.region_files import FILES, ZARRS, geo_tiff, ome_tiff, ome_zarr, ref_to, write
 from tests.s3 import new_address
@@ -189,6 +191,16 @@ def test_pixel_sizes_and_places_are_told(opened: Opened) -> None:
     assert place.affine == (10.0, 0.0, 500_000.0, 0.0, -10.0, 5_000_000.0)
     assert place.epsg == 32633
     assert place.tags[33550] == [10.0, 10.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("code", "values"),
+    [(33550, [10.0, float("nan"), 0.0]), (34735, [1.0, 1.0]), (34735, [1 << 16]), (34737, [1])],
+)
+def test_tags_that_are_not_of_their_type_place_nothing(code: int, values: list[Any]) -> None:
+    sound: dict[int, list[Any] | str] = {33550: [1.0, 1.0, 0.0], 33922: [0.0] * 6}
+    assert georeference(sound) is not None
+    assert georeference({**sound, code: values}) is None
 
 
 def test_a_level_says_how_large_its_pixels_are(opened: Opened) -> None:

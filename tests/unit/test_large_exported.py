@@ -25,6 +25,7 @@ from segpipe.export.tables import export_parquet
 from segpipe.export.yolo import export_yolo
 from segpipe.geometry import Box
 from segpipe.pipeline import process_chunk
+from segpipe.readers.regions import RegionLimits, open_regions
 from segpipe.report.diff.image import diff_image
 from segpipe.report.diff.picture import draw_diff
 from segpipe.report.diff.runs import ImagePair
@@ -36,6 +37,7 @@ from segpipe.store.ome_zarr import write_ome_zarr
 from segpipe.store.snapshot import is_large
 from tests import parts
 from tests.large_rows import Twins, scene, twins
+from tests.region_files import GEO_TAGS, ref_to
 
 SHAPE = 2300, 1100
 ONE = scene(7, SHAPE, colours=3, semantic=True)
@@ -185,6 +187,31 @@ def test_a_difference_is_drawn_alike(both: Twins) -> None:
         pair = ImagePair(row, row, diff)
         drawn.append(np.array(draw_diff(snapshot, pair, ("one", "other"))))
     assert drawn[0].shape[0] > drawn[1].shape[0], "an overview"
+
+
+@pytest.mark.parametrize(("orientation", "placed"), [(1, True), (6, False)])
+def test_masks_lie_on_earth_where_their_image_does(
+    tmp_path: Path, orientation: int, placed: bool
+) -> None:
+    tags = [*GEO_TAGS, (274, "H", 1, orientation, True)]
+    parts.keep(tmp_path, parts.scene(3, (400, 300), 20), metadata=None, extratags=tags)
+    segmenter = parts.Parts()
+    files = create_store(tmp_path / "store")
+    process_chunk(parts.chunk_in(tmp_path, segmenter), segmenter, files, "run")
+    archive = Archive(files)
+    export_labels(archive, tmp_path / "labels")
+    export_fiftyone(archive, tmp_path / "fields", with_images=True)
+    with open_regions(ref_to(tmp_path / "images" / "one.tif"), RegionLimits()) as source:
+        expected = source.georeference
+    assert (expected is not None) == placed
+    for path in ("labels/one.tif", "fields/data/one.tif"):
+        with open_regions(ref_to(tmp_path / path), RegionLimits()) as source:
+            found = source.georeference
+        if placed:
+            assert found is not None
+            assert (found.affine, found.epsg) == (expected.affine, expected.epsg)
+        else:
+            assert found is None
 
 
 @pytest.mark.parametrize("semantic", [False, True])

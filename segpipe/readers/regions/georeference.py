@@ -8,9 +8,11 @@ from typing import Any
 
 from segpipe.readers.regions.source import Georeference
 
-PIXEL_SCALE, TIE_POINTS, TRANSFORMATION, KEYS = 33550, 33922, 34264, 34735
-TAGS = (PIXEL_SCALE, TIE_POINTS, TRANSFORMATION, KEYS, 34736, 34737, 42112, 42113)
+PIXEL_SCALE, TIE_POINTS, TRANSFORMATION, KEYS, DOUBLES = 33550, 33922, 34264, 34735, 34736
+_TEXTS = (34737, 42112, 42113)
 """The last two are GDAL's metadata and its value of no data."""
+
+TAGS = (PIXEL_SCALE, TIE_POINTS, TRANSFORMATION, KEYS, DOUBLES, *_TEXTS)
 MAX_VALUES = 1 << 16
 """Of one tag; more are not carried."""
 
@@ -22,12 +24,14 @@ Affine = tuple[float, float, float, float, float, float]
 
 
 def georeference(tags: dict[int, list[Any] | str]) -> Georeference | None:
-    """What the tags say; None where none of them places the image.
+    """What the tags say; None where none places the image, or one is not of GeoTIFF's type.
 
     Args:
         tags: those of `TAGS` that the first page has.
     """
     if not {PIXEL_SCALE, TRANSFORMATION, KEYS}.intersection(tags):
+        return None
+    if not all(_is_sound(code, values) for code, values in tags.items()):
         return None
     keys = _short_keys(tags.get(KEYS, []))
     code = keys.get(_PROJECTED, keys.get(_GEOGRAPHIC, 0))
@@ -36,6 +40,14 @@ def georeference(tags: dict[int, list[Any] | str]) -> Georeference | None:
         affine = _from_centres(affine)
     known = 1024 <= code < _USER_DEFINED
     return Georeference(affine, code if known else None, tags)
+
+
+def _is_sound(code: int, values: list[Any] | str) -> bool:
+    if code in _TEXTS or isinstance(values, str):
+        return code in _TEXTS and isinstance(values, str)
+    if code == KEYS:
+        return all(isinstance(value, int) and 0 <= value < 1 << 16 for value in values)
+    return all(isinstance(value, (int, float)) and math.isfinite(value) for value in values)
 
 
 def _short_keys(values: list[Any] | str) -> dict[int, int]:

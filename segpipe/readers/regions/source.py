@@ -73,6 +73,11 @@ class Georeference:
     epsg: int | None
     tags: dict[int, list[Any] | str]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        tags = {str(code): values for code, values in self.tags.items()}
+        return {"affine": self.affine, "epsg": self.epsg, "tags": tags}
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class About:
@@ -129,7 +134,8 @@ class RegionSource(ABC):
 
     @property
     def georeference(self) -> Georeference | None:
-        return self.about.georeference
+        """None also where the pixels do not lie as the tags say: `header.orientation` is not 1."""
+        return self.about.georeference if self.header.orientation == 1 else None
 
     def __enter__(self) -> Self:
         return self
