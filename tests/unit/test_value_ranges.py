@@ -31,8 +31,10 @@ def test_percentiles_of_parts_are_those_of_the_whole(
     scaling = PercentileScaling(low=low, high=high)
     found = streamed_range(pixels.dtype, scaling, lambda: np.array_split(pixels, 4))
     whole = pixels.astype(np.uint8) if kind == "bool" else pixels
-    rtol = 2e-3 if kind == "float16" else 1e-6  # between two ranks numpy rounds in the type
-    np.testing.assert_allclose(found, value_range(whole, scaling), rtol=rtol, atol=1e-12)
+    rtol, atol = 1e-6, 1e-12
+    if kind == "float16":  # between two ranks, one of which may be far larger, numpy rounds in it
+        atol = 2e-3 * float(np.abs(pixels[np.isfinite(pixels)]).max(initial=0))
+    np.testing.assert_allclose(found, value_range(whole, scaling), rtol=rtol, atol=atol)
 
 
 @pytest.mark.parametrize("kind", TYPES)
