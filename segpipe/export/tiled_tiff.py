@@ -10,15 +10,13 @@ import numpy.typing as npt
 import tifffile
 
 from segpipe.geometry import Box
+from segpipe.readers.regions.georeference import PLACING
 
 SIDE = 1024
 """Of a tile, pixels."""
 
 _MOST_BYTES = 2 << 30
 """Of pixels before compression, for which offsets of 32 bits are enough whatever happens."""
-
-_GEO_TAGS = {33550: "d", 33922: "d", 34264: "d", 34735: "H", 34736: "d", 34737: "s"}
-"""Of GeoTIFF (OGC 19-008r4), those that place an image, and the types of their values."""
 
 Read = Callable[[Box], npt.NDArray[Any]]
 
@@ -54,7 +52,7 @@ def write_tiled(
 
 
 def _geo_tags(georeference: Mapping[str, Any]) -> Iterator[tuple[int, str, int, Any, bool]]:
-    for code, kind in _GEO_TAGS.items():
+    for code, kind in PLACING.items():
         values = georeference["tags"].get(str(code))
         if values is not None:
             yield code, kind, 0 if kind == "s" else len(values), values, True

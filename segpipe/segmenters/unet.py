@@ -159,6 +159,7 @@ class UNetSegmenter:
         return self.spec.model.task == "instances" and self._options.object_diameter > 0
 
     def _probabilities(self, logits: torch.Tensor) -> list[Maps]:
+        """In the memory of the logits, where that is enough."""
         instances = self.spec.model.task == "instances"
         maps = logits.sigmoid_() if instances else logits.softmax(1)
         return list(to_host(maps))

@@ -8,11 +8,16 @@ from typing import Any
 
 from segpipe.readers.regions.source import Georeference
 
-PIXEL_SCALE, TIE_POINTS, TRANSFORMATION, KEYS, DOUBLES = 33550, 33922, 34264, 34735, 34736
-_TEXTS = (34737, 42112, 42113)
+PIXEL_SCALE, TIE_POINTS, TRANSFORMATION, KEYS = 33550, 33922, 34264, 34735
+PLACING = {
+    PIXEL_SCALE: "d", TIE_POINTS: "d", TRANSFORMATION: "d", KEYS: "H", 34736: "d", 34737: "s",
+}  # fmt: skip
+"""Tags that place an image, and the types of their values as `struct` names them."""
+
+_TYPES = {**PLACING, 42112: "s", 42113: "s"}
 """The last two are GDAL's metadata and its value of no data."""
 
-TAGS = (PIXEL_SCALE, TIE_POINTS, TRANSFORMATION, KEYS, DOUBLES, *_TEXTS)
+TAGS = tuple(_TYPES)
 MAX_VALUES = 1 << 16
 """Of one tag; more are not carried."""
 
@@ -43,9 +48,10 @@ def georeference(tags: dict[int, list[Any] | str]) -> Georeference | None:
 
 
 def _is_sound(code: int, values: list[Any] | str) -> bool:
-    if code in _TEXTS or isinstance(values, str):
-        return code in _TEXTS and isinstance(values, str)
-    if code == KEYS:
+    kind = _TYPES[code]
+    if isinstance(values, str) or kind == "s":
+        return isinstance(values, str) and kind == "s"
+    if kind == "H":
         return all(isinstance(value, int) and 0 <= value < 1 << 16 for value in values)
     return all(isinstance(value, (int, float)) and math.isfinite(value) for value in values)
 
